@@ -1,0 +1,4 @@
+package config
+
+// ClientAPI is the section client_api.
+type ClientAPI struct{}

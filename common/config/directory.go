@@ -1,0 +1,4 @@
+package config
+
+// Directory is the section directory.
+type Directory struct{}

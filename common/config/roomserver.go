@@ -1,0 +1,4 @@
+package config
+
+// RoomServer is the section room_server.
+type RoomServer struct{}

@@ -1,0 +1,4 @@
+package config
+
+// SyncAPI is the section sync_api.
+type SyncAPI struct{}

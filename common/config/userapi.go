@@ -1,0 +1,4 @@
+package config
+
+// UserAPI is the section user_api.
+type UserAPI struct{}

@@ -1,0 +1,136 @@
+package api
+
+import "github.com/go-json-experiment/json/jsontext"
+
+// InputKind says what the events of an input record are.
+type InputKind string
+
+const (
+	// KindNew holds new events for the end of the timeline: protos of ours, or
+	// full events of ours or of another server. All are accepted or none
+	// (rule 8) when they are ours.
+	KindNew InputKind = "new"
+	// KindBackfill holds old events, newest first, that go before a gap.
+	KindBackfill InputKind = "backfill"
+	// KindOutlier holds events that are needed only as auth events or state.
+	KindOutlier InputKind = "outlier"
+	// KindJoin commits a join with state: one event (our join, or what we were
+	// invited to) whose state before is given by outliers sent in earlier
+	// records and named by InputRecord.State.
+	KindJoin InputKind = "join"
+	// KindOutOfRoom holds an invite, a knock's answer or a retraction of a
+	// room that we are not in, with its stripped state.
+	KindOutOfRoom InputKind = "out_of_room"
+	// KindPurge forgets a room wholly.
+	KindPurge InputKind = "purge"
+)
+
+// InputRecord is the header of a record of room.input. Clocks, random numbers
+// and the network were the writer's: what is here is all that the room server
+// needs to decide (design rules 6 and 7).
+type InputRecord struct {
+	V int `json:"v"` // 1
+	// RequestID makes the record idempotent (design rule 12): a record whose
+	// RequestID was accepted before has the old verdict. Up to 64 bytes.
+	RequestID string `json:"id"`
+	// Answer is the partition of room.answers where the writer listens; -1 for none.
+	Answer int `json:"answer"`
+	// Origin is the server that speaks: ours, or the one that sent the events.
+	Origin string `json:"origin"`
+	// TS is the writer's clock, milliseconds; origin_server_ts of protos, the
+	// age by which transactions are forgotten.
+	TS     int64     `json:"ts"`
+	RoomID string    `json:"room_id"`
+	Kind   InputKind `json:"kind"`
+	// RoomVersion is given where the room may not exist yet.
+	RoomVersion string `json:"room_version,omitempty"`
+	// Events describe the events in order.
+	Events []InputEvent `json:"events"`
+	// State and AuthChain name the events of the state before (KindJoin, and
+	// KindNew across a gap).
+	State     []string `json:"state,omitempty"`
+	AuthChain []string `json:"auth_chain,omitempty"`
+	// StrippedState is that of KindOutOfRoom.
+	StrippedState jsontext.Value `json:"stripped_state,omitempty"`
+}
+
+// InputEvent is one event of an InputRecord: either a Proto, or a full event
+// that stands in the record's next line.
+type InputEvent struct {
+	Proto *Proto `json:"proto,omitempty"`
+	// EventID is that of a full event, computed and checked by the writer
+	// together with hashes and signatures.
+	EventID string `json:"event_id,omitempty"`
+	// Device and TxnID are the sending client's, for unsigned.transaction_id.
+	Device string `json:"device,omitempty"`
+	TxnID  string `json:"txn_id,omitempty"`
+	// Expect must hold in the current state right before the event, or the
+	// record is refused with the errcode given.
+	Expect []Expectation `json:"expect,omitempty"`
+	// Unless makes the event a no-op whose verdict names the current event:
+	// when the current state event of (type, state_key) has the same sender
+	// and the same content.
+	UnlessSame bool `json:"unless_same,omitempty"`
+}
+
+// Proto is an event before the room server gives it prev_events, auth_events,
+// depth, hashes and signatures.
+type Proto struct {
+	Type     string         `json:"type"`
+	StateKey *string        `json:"state_key,omitempty"`
+	Sender   string         `json:"sender"`
+	Content  jsontext.Value `json:"content"`
+	// Redacts is put where the room version wants it.
+	Redacts string `json:"redacts,omitempty"`
+	// TS overrides the record's TS (application services).
+	TS int64 `json:"ts,omitempty"`
+}
+
+// Expectation is a precondition on a membership.
+type Expectation struct {
+	UserID string `json:"user_id"`
+	// Membership is one of those that are fine; "" stands for none at all.
+	Membership []string `json:"membership"`
+	// Status, Code and Message are the refusal otherwise.
+	Status  int    `json:"status"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// Encode makes the record's value; events are the lines of full events.
+func (r *InputRecord) Encode(events ...[]byte) ([]byte, error) { return encode(r, events) }
+
+// DecodeInput reads a record's value. The event lines share its memory.
+func DecodeInput(value []byte) (*InputRecord, [][]byte, error) {
+	var r InputRecord
+	events, err := decode(value, &r)
+	return &r, events, err
+}
+
+// Status is what became of a record or an event.
+type Status string
+
+const (
+	StatusAccepted   Status = "accepted"
+	StatusSoftFailed Status = "soft_failed"
+	StatusRejected   Status = "rejected" // stored as rejected; Rule says by which rule
+	StatusRefused    Status = "refused"  // ours, not stored; Code and Message say why
+	StatusMissing    Status = "missing"  // Missing says which events are needed first
+)
+
+// Verdict answers a record, on room.answers and to QueryVerdict.
+type Verdict struct {
+	V         int      `json:"v"` // 1
+	RequestID string   `json:"id"`
+	Status    Status   `json:"status"`
+	EventIDs  []string `json:"event_ids,omitempty"`
+	// Position is that of the last event; a view that has applied it shows all.
+	Position Position `json:"pos"`
+	// HTTPStatus, Code and Message say why it was refused.
+	HTTPStatus int    `json:"http_status,omitempty"`
+	Code       string `json:"code,omitempty"`
+	Message    string `json:"message,omitempty"`
+	// Rule is the auth rule that refused or rejected, for instance "5.3.2".
+	Rule    string   `json:"rule,omitempty"`
+	Missing []string `json:"missing,omitempty"`
+}

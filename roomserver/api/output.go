@@ -1,0 +1,91 @@
+package api
+
+// OutputKind says what an output record tells.
+type OutputKind string
+
+const (
+	// OutputEvent is a new event at the end of the timeline.
+	OutputEvent OutputKind = "event"
+	// OutputBackfilled is an old event in a gap: Position has a Sub.
+	OutputBackfilled OutputKind = "backfilled"
+	// OutputState changes the current state without a timeline event of its
+	// own (a resolution, a join with state, a room without members of ours).
+	OutputState OutputKind = "state"
+	// OutputStateCompleted ends a partial join.
+	OutputStateCompleted OutputKind = "state_completed"
+	// OutputUnrejected gives a rejected event a place after all.
+	OutputUnrejected OutputKind = "unrejected"
+	// OutputOutOfRoom is an invite, knock or retraction for a room that we are not in.
+	OutputOutOfRoom OutputKind = "out_of_room"
+	// OutputPurged says that the room is gone.
+	OutputPurged OutputKind = "purged"
+)
+
+// OutputRecord is the header of a record of room.output. Its event, if it has
+// one, is the record's first event line: the stored PDU, byte for byte. Further
+// lines hold the events of Changes that have Line > 0.
+type OutputRecord struct {
+	V           int        `json:"v"` // 1
+	Kind        OutputKind `json:"kind"`
+	Position    Position   `json:"pos"` // Seq: last + 1 of the partition, whatever the kind
+	RoomID      string     `json:"room_id"`
+	RoomVersion string     `json:"room_version"`
+	EventID     string     `json:"event_id,omitempty"`
+	Type        string     `json:"type,omitempty"`
+	StateKey    *string    `json:"state_key,omitempty"`
+	Sender      string     `json:"sender,omitempty"`
+	TS          int64      `json:"ts,omitempty"` // origin_server_ts
+	// Origin is the server on whose behalf it was logged, and Local whether a
+	// user of ours is the sender.
+	Origin string `json:"origin,omitempty"`
+	Local  bool   `json:"local,omitempty"`
+	// SoftFailed events are stored and published for federation only: never
+	// shown to clients.
+	SoftFailed bool `json:"soft_failed,omitempty"`
+	// Device and TxnID are the sending client's.
+	Device string `json:"device,omitempty"`
+	TxnID  string `json:"txn_id,omitempty"`
+	// Changes of the current state that came with it.
+	Changes []StateChange `json:"changes,omitempty"`
+	// ReplacesState is the event that a state event replaced in the state
+	// before it, for unsigned.
+	ReplacesState string `json:"replaces_state,omitempty"`
+	// HistoryVisibility in force right after the event, and Before it where
+	// the event is itself an m.room.history_visibility.
+	HistoryVisibility       string `json:"hv,omitempty"`
+	HistoryVisibilityBefore string `json:"hv_before,omitempty"`
+	// Membership and MembershipBefore are those of the target (state_key) of a
+	// member event that changed the current state.
+	Membership       string `json:"membership,omitempty"`
+	MembershipBefore string `json:"membership_before,omitempty"`
+	// Redacts is the event that this one redacts, if the redaction is in force:
+	// the stored event has been redacted when this record is published.
+	Redacts string `json:"redacts,omitempty"`
+	// Limited marks a gap before the event: state was given, not built up.
+	Limited bool `json:"limited,omitempty"`
+	// JoinedCount and InvitedCount of the room after it.
+	JoinedCount  int `json:"joined"`
+	InvitedCount int `json:"invited"`
+}
+
+// StateChange is one changed entry of a room's current state.
+type StateChange struct {
+	Type     string `json:"type"`
+	StateKey string `json:"state_key"`
+	// EventID is the event there now ("" when the entry was removed), Replaced the one before.
+	EventID  string `json:"event_id,omitempty"`
+	Replaced string `json:"replaced,omitempty"`
+	// Line is the record's event line (0 for the first) that holds the event.
+	// The record's own event is line 0.
+	Line int `json:"line,omitempty"`
+}
+
+// Encode makes the record's value.
+func (r *OutputRecord) Encode(events ...[]byte) ([]byte, error) { return encode(r, events) }
+
+// DecodeOutput reads a record's value. The event lines share its memory.
+func DecodeOutput(value []byte) (*OutputRecord, [][]byte, error) {
+	var r OutputRecord
+	events, err := decode(value, &r)
+	return &r, events, err
+}

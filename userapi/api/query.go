@@ -1,0 +1,115 @@
+package api
+
+import (
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/httpapi"
+	"github.com/matrix-org/dendrite/common/rpc"
+)
+
+// Service is the user-api's name in rpc.
+const Service = "userapi"
+
+// The methods that other components call.
+var (
+	// VerifyToken is asked for each request: 401 M_UNKNOWN_TOKEN when unknown,
+	// with soft_logout when expired.
+	VerifyToken = rpc.NewMethod[VerifyTokenRequest, VerifyTokenResponse](Service, "verify_token")
+	// QueryProfile returns a local user's profile: 404 when there is no such user.
+	QueryProfile = rpc.NewMethod[ProfileRequest, ProfileResponse](Service, "profile")
+	// QueryAccountData returns global and room account data.
+	QueryAccountData = rpc.NewMethod[AccountDataRequest, AccountDataResponse](Service, "account_data")
+	// PutAccountData stores one account data event and returns its position.
+	PutAccountData = rpc.NewMethod[PutAccountDataRequest, WriteResponse](Service, "put_account_data")
+	// QueryFilter returns a stored filter: 404 when there is none.
+	QueryFilter = rpc.NewMethod[FilterRequest, FilterResponse](Service, "filter")
+	// QueryReceipts returns the receipts of a user (for unread counts).
+	QueryReceipts = rpc.NewMethod[ReceiptsRequest, ReceiptsResponse](Service, "receipts")
+	// QueryPresence returns the presence of several users.
+	QueryPresence = rpc.NewMethod[PresenceRequest, PresenceResponse](Service, "presence")
+	// QueryHeads returns the last Seq of each partition of user.output, as
+	// stored: what a read without a token has to see.
+	QueryHeads = rpc.NewMethod[HeadsRequest, HeadsResponse](Service, "heads")
+)
+
+// VerifyTokenRequest holds an access token.
+type VerifyTokenRequest struct{ Token string }
+
+// VerifyTokenResponse tells whose it is.
+type VerifyTokenResponse struct{ Device httpapi.Device }
+
+// ProfileRequest names a local user.
+type ProfileRequest struct{ UserID string }
+
+// ProfileResponse holds the profile's fields, displayname and avatar_url among them.
+type ProfileResponse struct {
+	Fields map[string]jsontext.Value
+}
+
+// String returns a field that is a string, or "".
+func (p *ProfileResponse) String(key string) string {
+	v, ok := p.Fields[key]
+	if !ok || v.Kind() != '"' {
+		return ""
+	}
+	b, err := jsontext.AppendUnquote(nil, v)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
+// AccountDataRequest asks for a user's account data: all of it, or that of
+// the rooms or types named. RoomIDs may hold "" for the global data.
+type AccountDataRequest struct {
+	UserID  string
+	RoomIDs []string // nil: all
+	Types   []string // nil: all
+}
+
+// AccountDataResponse maps room ID ("" for global) to type to content.
+// m.push_rules (global) and m.fully_read and m.tag (rooms) are among them.
+type AccountDataResponse struct {
+	Data map[string]map[string]jsontext.Value
+}
+
+// PutAccountDataRequest stores one event of account data.
+type PutAccountDataRequest struct {
+	UserID, RoomID, Type string
+	Content              jsontext.Value
+}
+
+// WriteResponse gives the position of a write on user.output.
+type WriteResponse struct {
+	Partition int
+	Seq       int64
+}
+
+// FilterRequest names a filter of a user.
+type FilterRequest struct{ UserID, FilterID string }
+
+// FilterResponse is the filter as it was stored.
+type FilterResponse struct{ Filter jsontext.Value }
+
+// ReceiptsRequest asks for the receipts that a user has sent. RoomIDs nil means all.
+type ReceiptsRequest struct {
+	UserID  string
+	RoomIDs []string
+}
+
+// ReceiptsResponse maps room ID to the user's receipts in it.
+type ReceiptsResponse struct {
+	Receipts map[string][]Receipt
+}
+
+// PresenceRequest names users.
+type PresenceRequest struct{ UserIDs []string }
+
+// PresenceResponse holds the presence of those that have any.
+type PresenceResponse struct{ Presence []Presence }
+
+// HeadsRequest has no members.
+type HeadsRequest struct{}
+
+// HeadsResponse holds the last Seq per partition of user.output.
+type HeadsResponse struct{ Seqs []int64 }

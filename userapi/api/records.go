@@ -1,0 +1,98 @@
+package api
+
+import "github.com/go-json-experiment/json/jsontext"
+
+// TopicUserOutput carries every change of a user's data, keyed by user ID:
+// UserChange records in order of their Seq in each partition, published from
+// the outbox rows of the transactions that made them (design rule 10).
+const TopicUserOutput = "user.output"
+
+// TopicEphemeral carries typing and presence for who listens now: Ephemeral records.
+const TopicEphemeral = "ephemeral"
+
+// TopicUserActivity carries Activity records, keyed by user ID, from whoever
+// serves a user's requests to the user-api.
+const TopicUserActivity = "user.activity"
+
+// Partitions of the topics above, unless configured otherwise.
+const (
+	UserOutputPartitions = 4
+	EphemeralPartitions  = 1
+	ActivityPartitions   = 4
+)
+
+// ChangeKind says what a UserChange changed.
+type ChangeKind string
+
+// The kinds of changes.
+const (
+	ChangeAccountData ChangeKind = "account_data" // RoomID ("" for global), Type, Content (null when deleted)
+	ChangeReceipt     ChangeKind = "receipt"      // RoomID, Type, Receipt
+	ChangePushRules   ChangeKind = "push_rules"   // Content is the m.push_rules event's content
+	ChangeProfile     ChangeKind = "profile"      // Content is the whole profile
+	ChangeDevices     ChangeKind = "devices"      // the user's device list changed
+	ChangeDeactivated ChangeKind = "deactivated"
+	ChangeToDevice    ChangeKind = "to_device" // DeviceID has new messages
+	ChangeForget      ChangeKind = "forget"    // RoomID was forgotten by the user
+)
+
+// UserChange is a record of user.output. Seq counts from 1 in each partition
+// without gaps.
+type UserChange struct {
+	V        int            `json:"v"` // 1
+	Seq      int64          `json:"seq"`
+	UserID   string         `json:"user_id"`
+	Kind     ChangeKind     `json:"kind"`
+	RoomID   string         `json:"room_id,omitempty"`
+	DeviceID string         `json:"device_id,omitempty"`
+	Type     string         `json:"type,omitempty"`
+	Content  jsontext.Value `json:"content,omitempty"`
+	Receipt  *Receipt       `json:"receipt,omitempty"`
+}
+
+// Receipt is a read receipt of a user in a room.
+// spec: client-server-api §receipts
+type Receipt struct {
+	EventID string `json:"event_id"`
+	// Type is m.read or m.read.private (m.fully_read is account data).
+	Type string `json:"type"`
+	// ThreadID is "" for unthreaded receipts, "main" or a thread root's event ID.
+	ThreadID string `json:"thread_id,omitempty"`
+	TS       int64  `json:"ts"` // milliseconds
+}
+
+// Ephemeral is a record of the topic of that name: exactly one member is set.
+type Ephemeral struct {
+	V        int       `json:"v"` // 1
+	Typing   *Typing   `json:"typing,omitempty"`
+	Presence *Presence `json:"presence,omitempty"`
+}
+
+// Typing is everyone who types in a room now; it replaces what was said before.
+type Typing struct {
+	RoomID  string   `json:"room_id"`
+	UserIDs []string `json:"user_ids"`
+}
+
+// Presence is a user's presence. spec: client-server-api §presence
+type Presence struct {
+	UserID          string `json:"user_id"`
+	Presence        string `json:"presence"` // online, offline, unavailable
+	StatusMsg       string `json:"status_msg,omitempty"`
+	LastActiveTS    int64  `json:"last_active_ts,omitempty"` // milliseconds
+	CurrentlyActive bool   `json:"currently_active,omitempty"`
+}
+
+// Activity says that a user's device was heard of: the seed of this project
+// called it "output whether the client is syncing". At most one per device and
+// some seconds.
+type Activity struct {
+	V        int    `json:"v"` // 1
+	UserID   string `json:"user_id"`
+	DeviceID string `json:"device_id"`
+	TS       int64  `json:"ts"` // milliseconds
+	IP       string `json:"ip,omitempty"`
+	// Syncing is set by /sync; Presence is its set_presence ("" when not given).
+	Syncing  bool   `json:"syncing,omitempty"`
+	Presence string `json:"presence,omitempty"`
+}
