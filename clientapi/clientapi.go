@@ -1,0 +1,91 @@
+package clientapi
+
+import (
+	"context"
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/httpapi"
+	"github.com/matrix-org/dendrite/common/rpc"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
+)
+
+// Deps is what a Server is made from. All of it is needed but Partitions and
+// Metrics.
+type Deps struct {
+	Config config.ClientAPI
+	// ServerName is the part of user IDs and aliases behind the colon.
+	ServerName string
+	// Keys sign what is made here; the first is the current one.
+	Keys []gomatrixserverlib.SigningKey
+	Log  eventlog.Log
+	// Caller reaches the user-api, the room server and the directory-api.
+	Caller rpc.Caller
+	// Partitions of room.input; zero means api.DefaultPartitions.
+	Partitions int
+	Logger     *logrus.Entry
+	// Metrics registers the package's metrics; nil for none.
+	Metrics prometheus.Registerer
+}
+
+// Server is the client-api role.
+type Server struct {
+	config     config.ClientAPI
+	serverName string
+	keys       []gomatrixserverlib.SigningKey
+	caller     rpc.Caller
+	logger     *logrus.Entry
+	writer     *Writer
+}
+
+// New makes a Server and ensures the topics that it uses. It starts nothing.
+func New(ctx context.Context, deps Deps) (*Server, error) {
+	if len(deps.Keys) == 0 {
+		return nil, errors.New("clientapi: no signing key")
+	}
+	deps.Config.Defaults()
+	logger := deps.Logger.WithField("component", "clientapi")
+	writer, err := NewWriter(ctx, WriterDeps{
+		Config:     deps.Config.Writer,
+		ServerName: deps.ServerName,
+		Log:        deps.Log,
+		Caller:     deps.Caller,
+		Partitions: deps.Partitions,
+		Logger:     logger,
+		Metrics:    deps.Metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Server{
+		config:     deps.Config,
+		serverName: deps.ServerName,
+		keys:       deps.Keys,
+		caller:     deps.Caller,
+		logger:     logger,
+		writer:     writer,
+	}, nil
+}
+
+// Writer returns what appends to room.input, for the durable jobs of other
+// components of this process (a new display name in a thousand rooms).
+func (s *Server) Writer() *Writer { return s.writer }
+
+// Run serves until ctx is done.
+func (s *Server) Run(ctx context.Context) error { return s.writer.Run(ctx) }
+
+// Endpoints lists every public endpoint of the package.
+func (s *Server) Endpoints() []httpapi.Endpoint {
+	var all []httpapi.Endpoint
+	for _, list := range [][]httpapi.Endpoint{
+		// s.discoveryEndpoints(),
+		// s.accountEndpoints(),
+	} {
+		all = append(all, list...)
+	}
+	return all
+}
