@@ -1,0 +1,41 @@
+# The two commands of a newcomer are `make run` and `make test`.
+
+GO ?= go
+DATA ?= data
+LISTEN ?= 127.0.0.1:8008
+
+.PHONY: build run test check e2e fuzz soak bench clean
+
+build: ## all binaries, in bin/
+	$(GO) build -trimpath -o bin/ ./cmd/...
+
+run: build ## a homeserver on localhost, with keys and data under $(DATA)
+	./bin/dendrite --data $(DATA) --server-name localhost --listen $(LISTEN)
+
+test: check ## everything, with the race detector; installs what the tests need
+	scripts/test-dependencies
+	$(GO) test -race -timeout 14m ./...
+
+check: ## what needs no running: formatting, vet
+	@test -z "$$(gofmt -l cmd clientapi common directoryapi e2e federationapi gomatrixserverlib roomserver syncapi userapi 2>/dev/null | tee /dev/stderr)"
+	$(GO) vet ./...
+
+e2e: ## only the end-to-end tests
+	scripts/test-dependencies
+	$(GO) test -race -count 1 -v ./e2e/...
+
+FUZZTIME ?= 10m
+fuzz: ## every fuzz target for FUZZTIME
+	scripts/fuzz $(FUZZTIME)
+
+SOAK ?= 1h
+soak: ## the long form of faults and fuzzing
+	scripts/test-dependencies
+	$(GO) test -race -count 1 -v -timeout 0 ./e2e/... -e2e.soak $(SOAK)
+	scripts/fuzz $(FUZZTIME)
+
+bench: ## Go benchmarks with allocations, and an end-to-end one
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+clean:
+	rm -rf bin e2e/clients/node_modules

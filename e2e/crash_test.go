@@ -1,0 +1,232 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/matrix-org/dendrite/e2e/history"
+)
+
+// TestCrashes kills the server again and again while people write and read, and
+// has the whole history judged.
+func TestCrashes(t *testing.T) {
+	s := startServer(t)
+	faults := underLoad(t, s, max(20*time.Second, *soak), func(ctx context.Context) {
+		for kills := 0; ; kills++ {
+			select {
+			case <-ctx.Done():
+				t.Logf("killed the server %d times", kills)
+				if kills < 3 {
+					t.Errorf("only %d kills: nothing was tested", kills)
+				}
+				return
+			case <-time.After(time.Duration(100+rand.IntN(1400)) * time.Millisecond):
+				s.kill(syscall.SIGKILL)
+				s.start()
+			}
+		}
+	})
+	for _, err := range faults {
+		t.Error(err)
+	}
+}
+
+// goodbye is the text of the last message in each room: who reads it has read all.
+const goodbye = "goodbye"
+
+// load is people who write to rooms and read them, and the record of it.
+type load struct {
+	t       testing.TB
+	history *history.History
+	rooms   []string
+	// stop ends the writers, end the readers.
+	stop, end context.Context
+	writers   sync.WaitGroup
+	readers   sync.WaitGroup
+}
+
+// underLoad runs writers and readers against s, and disturb beside them until
+// its context is done, and returns what cannot be true of what they saw.
+func underLoad(t *testing.T, s *server, d time.Duration, disturb func(context.Context)) []error {
+	const rooms, users = 6, 4
+	people := make([]*user, users)
+	for i := range people {
+		people[i] = s.register(t, fmt.Sprintf("person%d", i))
+	}
+	stop, stopped := context.WithTimeout(t.Context(), d)
+	defer stopped()
+	end, ended := context.WithCancel(t.Context())
+	defer ended()
+	l := &load{t: t, history: history.New(), stop: stop, end: end}
+	for r := range rooms {
+		room := people[r%users].createRoom(t, object{"preset": "public_chat"})
+		for i, p := range people {
+			if i != r%users {
+				p.join(t, room)
+			}
+		}
+		l.rooms = append(l.rooms, room)
+	}
+	for i, p := range people {
+		l.readers.Add(1)
+		go l.read(p, fmt.Sprintf("reader%d", i))
+		for r, room := range l.rooms {
+			l.writers.Add(1)
+			go l.write(p, room, fmt.Sprintf("p%dr%d", i, r))
+		}
+	}
+	disturb(stop)
+	l.writers.Wait()
+	for r, room := range l.rooms {
+		people[0].send(t, room, fmt.Sprintf("goodbye%d", r), goodbye)
+		l.history.Final(room, l.whole(people[0], room))
+	}
+	overdue := time.AfterFunc(time.Minute, func() {
+		t.Error("readers have not read to the end a minute after the last event")
+		ended()
+	})
+	l.readers.Wait()
+	overdue.Stop()
+	acknowledged, all := l.history.Acknowledged()
+	t.Logf("%d of %d sends acknowledged", acknowledged, all)
+	if acknowledged == 0 {
+		t.Error("nothing was acknowledged: nothing was tested")
+	}
+	return l.history.Check()
+}
+
+// persist tries a request until it is answered with 200, through crashes; nil
+// when ctx is done before. Any other answer than 200, 429, 5xx is a fault.
+func (l *load) persist(ctx context.Context, u *user, method, path string, body any, each func(*answer)) *answer {
+	for ctx.Err() == nil {
+		a, err := u.try(method, path, body)
+		if err != nil {
+			a = nil
+		}
+		if each != nil {
+			each(a)
+		}
+		switch {
+		case a == nil, a.status == http.StatusTooManyRequests, a.status >= 500 && a.status != http.StatusInternalServerError:
+			select { // not a wait for something: a client's pause before it tries again
+			case <-ctx.Done():
+			case <-time.After(20 * time.Millisecond):
+			}
+		case a.status == http.StatusOK:
+			return a
+		default:
+			l.t.Errorf("%s %s: %d %s", method, path, a.status, a.raw)
+			return nil
+		}
+	}
+	return nil
+}
+
+// write sends messages one after the other, each until it is acknowledged, and
+// some once more after that.
+func (l *load) write(u *user, room, name string) {
+	defer l.writers.Done()
+	for n := 0; l.stop.Err() == nil; n++ {
+		nonce := fmt.Sprintf("%s-%d", name, n)
+		op := l.history.Begin(room, u.id, nonce)
+		path := fmt.Sprintf("/rooms/%s/send/m.room.message/%s", url.PathEscape(room), nonce)
+		body := object{"msgtype": "m.text", "body": "hello", "nonce": nonce}
+		record := func(a *answer) {
+			if a != nil && a.status == http.StatusOK {
+				l.history.Tried(op, a.str("event_id"))
+			} else {
+				l.history.Tried(op, "")
+			}
+		}
+		if l.persist(l.end, u, "PUT", path, body, record) == nil {
+			return
+		}
+		if n%5 == 0 {
+			l.persist(l.end, u, "PUT", path, body, record)
+		}
+	}
+}
+
+// read follows all rooms by /sync, with a short timeline so that it is often
+// limited, and fills the gaps by /messages.
+func (l *load) read(u *user, name string) {
+	defer l.readers.Done()
+	since, done := "", map[string]bool{}
+	filter := url.QueryEscape(`{"room":{"timeline":{"limit":8}}}`)
+	for l.end.Err() == nil {
+		a := l.persist(l.end, u, "GET", "/sync?timeout=2000&filter="+filter+"&since="+url.QueryEscape(since), nil, nil)
+		if a == nil {
+			return
+		}
+		joined, _ := dig(a.body, "rooms", "join").(object)
+		for room, r := range joined {
+			var events []history.Event
+			if dig(r, "timeline", "limited") == true && since != "" {
+				prev, _ := dig(r, "timeline", "prev_batch").(string)
+				events = l.pageBack(l.end, u, room, prev, since)
+			}
+			events = append(events, parseEvents(list(dig(r, "timeline", "events")))...)
+			l.history.Read(name, room, events)
+			for _, e := range list(dig(r, "timeline", "events")) {
+				done[room] = done[room] || dig(e, "content", "body") == goodbye
+			}
+		}
+		since = a.str("next_batch")
+		if allDone(done, l.rooms) {
+			return
+		}
+	}
+}
+
+func allDone(done map[string]bool, rooms []string) bool {
+	return !slices.ContainsFunc(rooms, func(room string) bool { return !done[room] })
+}
+
+// pageBack reads the events between two tokens, and returns them oldest first.
+func (l *load) pageBack(ctx context.Context, u *user, room, from, to string) []history.Event {
+	var events []history.Event
+	for ctx.Err() == nil {
+		q := url.Values{"dir": {"b"}, "limit": {"50"}}
+		if from != "" {
+			q.Set("from", from)
+		}
+		if to != "" {
+			q.Set("to", to)
+		}
+		a := l.persist(ctx, u, "GET", "/rooms/"+url.PathEscape(room)+"/messages?"+q.Encode(), nil, nil)
+		if a == nil {
+			break
+		}
+		events = append(events, parseEvents(list(a.body["chunk"]))...)
+		if from = a.str("end"); from == "" {
+			break
+		}
+	}
+	slices.Reverse(events)
+	return events
+}
+
+func (l *load) whole(u *user, room string) []history.Event {
+	return l.pageBack(l.end, u, room, "", "")
+}
+
+func parseEvents(from []any) []history.Event {
+	var events []history.Event
+	for _, v := range from {
+		e, _ := v.(object)
+		nonce, _ := dig(e, "content", "nonce").(string)
+		id, _ := e["event_id"].(string)
+		typ, _ := e["type"].(string)
+		sender, _ := e["sender"].(string)
+		events = append(events, history.Event{ID: id, Type: typ, Sender: sender, Nonce: nonce})
+	}
+	return events
+}
