@@ -1,0 +1,167 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// TestSyncedBeforeAcknowledged traces the server's system calls while people
+// send: each 200 must follow a completed fsync of the log that began after the
+// message had been written to it. SIGKILL cannot show that, for it keeps the
+// page cache.
+func TestSyncedBeforeAcknowledged(t *testing.T) {
+	const senders, each = 8, 25
+	s := newServer(t)
+	trace := filepath.Join(t.TempDir(), "trace")
+	s.wrap = []string{"strace", "-f", "-yy", "-s", "20000", "-o", trace,
+		"-e", "trace=read,write,writev,pwrite64,fsync,fdatasync"}
+	s.start()
+	owner := s.register(t, "owner")
+	room := owner.createRoom(t, object{"preset": "public_chat"})
+	var wg sync.WaitGroup
+	for i := range senders {
+		u := s.register(t, fmt.Sprintf("sender%d", i))
+		u.join(t, room)
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for n := range each {
+				txn := fmt.Sprintf("nonce-%d-%d-", i, n)
+				path := fmt.Sprintf("/rooms/%s/send/m.room.message/%s", url.PathEscape(room), txn)
+				if a, err := u.try("PUT", path, object{"body": txn}); err != nil || a.status != 200 {
+					t.Errorf("send: %v %v", a, err)
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	s.kill(syscall.SIGTERM)
+	f, err := os.Open(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	judge := newSyncJudge()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<24)
+	for lines.Scan() {
+		judge.line(lines.Text())
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, fault := range judge.faults {
+		t.Error(fault)
+	}
+	if judge.acknowledged != senders*each {
+		t.Errorf("the trace shows %d acknowledged sends, want %d", judge.acknowledged, senders*each)
+	}
+}
+
+// syncJudge reads a trace of system calls.
+type syncJudge struct {
+	open    map[string]string // thread → call that has begun and not returned
+	asked   map[string]string // connection → nonce of the request it waits on
+	dirty   map[string]bool   // nonces written to the log, not synced
+	syncing map[string]syncCall
+	synced  map[string]bool
+
+	acknowledged int
+	faults       []string
+}
+
+// syncCall is an fsync that has begun: what it covers when it returns.
+type syncCall struct{ covers []string }
+
+func newSyncJudge() *syncJudge {
+	return &syncJudge{open: map[string]string{}, asked: map[string]string{}, dirty: map[string]bool{},
+		syncing: map[string]syncCall{}, synced: map[string]bool{}}
+}
+
+var (
+	callLine = regexp.MustCompile(`^(\d+)\s+(read|write|writev|pwrite64|fsync|fdatasync)\((\d+)<([^>]*(?:->[^>]*)?)>`)
+	resumed  = regexp.MustCompile(`^(\d+)\s+<\.\.\. (\w+) resumed>`)
+	nonceRE  = regexp.MustCompile(`nonce-\d+-\d+-`)
+)
+
+// line takes a line of the trace. A call may stand in two: "… <unfinished ...>"
+// where it began and "<... call resumed>" where it returned.
+func (j *syncJudge) line(text string) {
+	if m := resumed.FindStringSubmatch(text); m != nil {
+		begun := j.open[m[1]]
+		delete(j.open, m[1])
+		if begun != "" {
+			j.returned(m[1], begun, begun+text)
+		}
+		return
+	}
+	m := callLine.FindStringSubmatch(text)
+	if m == nil {
+		return
+	}
+	j.begun(m[1], text)
+	if strings.HasSuffix(text, "<unfinished ...>") {
+		j.open[m[1]] = text
+		return
+	}
+	j.returned(m[1], text, text)
+}
+
+func isLog(file string) bool { return strings.Contains(filepath.Base(file), "log.db") }
+
+// begun handles what counts from the moment that a call begins: an answer may
+// be on its way then, and an fsync covers what had been written before.
+func (j *syncJudge) begun(thread, text string) {
+	m := callLine.FindStringSubmatch(text)
+	call, file := m[2], m[4]
+	switch {
+	case (call == "fsync" || call == "fdatasync") && isLog(file):
+		var covers []string
+		for nonce := range j.dirty {
+			covers = append(covers, nonce)
+		}
+		j.syncing[thread] = syncCall{covers}
+	case (call == "write" || call == "writev") && j.asked[file] != "":
+		nonce := j.asked[file]
+		delete(j.asked, file)
+		j.acknowledged++
+		if !strings.Contains(text, "200 OK") {
+			j.faults = append(j.faults, fmt.Sprintf("%s was answered %.120s", nonce, text))
+		} else if !j.synced[nonce] {
+			j.faults = append(j.faults, nonce+" was acknowledged before the log that holds it was synced")
+		}
+	}
+}
+
+func (j *syncJudge) returned(thread, begun, whole string) {
+	m := callLine.FindStringSubmatch(begun)
+	call, file := m[2], m[4]
+	switch {
+	case call == "read" && strings.HasPrefix(file, "TCP"):
+		if strings.Contains(whole, "PUT /_matrix") {
+			j.asked[file] = nonceRE.FindString(whole)
+		}
+	case call == "pwrite64" && isLog(file):
+		for _, nonce := range nonceRE.FindAllString(whole, -1) {
+			if !j.synced[nonce] {
+				j.dirty[nonce] = true
+			}
+		}
+	case call == "fsync" || call == "fdatasync":
+		if sync, ok := j.syncing[thread]; ok && strings.HasSuffix(whole, "= 0") {
+			for _, nonce := range sync.covers {
+				j.synced[nonce] = true
+				delete(j.dirty, nonce)
+			}
+		}
+		delete(j.syncing, thread)
+	}
+}
