@@ -9,24 +9,25 @@ import (
 )
 
 // jsonMode says what canonicalisation lets pass.
-type jsonMode struct {
-	exactNumbers   bool // numbers must be integers of at most 2^53-1
-	exponents      bool // with exactNumbers: 1e10 is an integer too
-	duplicatesLast bool // of members with the same key the last counts; else an error
-}
+type jsonMode uint8
 
-var (
-	modeStrict  = jsonMode{exactNumbers: true, exponents: true}
-	modeEvent   = jsonMode{exactNumbers: true} // events of v6 and later: strict enforcement
-	modeLenient = jsonMode{duplicatesLast: true}
-	modeSigned  = jsonMode{} // signed objects: another server's numbers, but nothing ambiguous
+const (
+	exactNumbers   jsonMode = 1 << iota // numbers must be integers of at most 2^53-1
+	exponents                           // with exactNumbers: 1e10 is an integer too
+	duplicatesLast                      // of members with the same key the last counts; else an error
+
+	modeStrict  = exactNumbers | exponents
+	modeEvent   = exactNumbers // events of v6 and later: strict enforcement
+	modeLenient = duplicatesLast
+	modeSigned  = jsonMode(0) // signed objects: another server's numbers, but nothing ambiguous
 )
 
 // CanonicalJSON returns the canonical form of a JSON value: no white space,
 // keys sorted by Unicode code point, shortest strings. If the input has that
 // form already, it is returned itself. Numbers must be integers of at most
-// 2^53-1 without a fraction; -0 becomes 0 and 1e10 is written out. Duplicate keys, invalid
-// UTF-8 and halves of surrogate pairs are refused. Errors wrap ErrBadJSON.
+// 2^53-1 without a fraction; -0 becomes 0 and 1e10 is written out. Duplicate
+// keys, invalid UTF-8, halves of surrogate pairs and more than MaxJSONDepth
+// levels are refused. Errors wrap ErrBadJSON.
 // spec: appendices §canonical-json
 func CanonicalJSON(in []byte) ([]byte, error) { return canonicalise(in, modeStrict) }
 
@@ -44,11 +45,11 @@ func canonicalise(in []byte, mode jsonMode) ([]byte, error) {
 	if !utf8.Valid(in) {
 		return nil, fmt.Errorf("%w: not UTF-8", ErrBadJSON)
 	}
-	check := canonicalCheck{b: in, exact: mode.exactNumbers}
+	check := canonicalCheck{b: in, exact: mode&exactNumbers != 0}
 	if check.value(0) && check.i == len(in) {
 		return in, nil
 	}
-	p := jsonParser{b: in, mode: mode}
+	p := jsonParser{b: in}
 	root, err := p.document()
 	if err != nil {
 		return nil, err
@@ -315,7 +316,7 @@ func (e *canonicalEncoder) object(node *jsonNode) error {
 	for i := base; i < end; i++ {
 		key := e.key(e.order[i])
 		if i+1 < end && compareKeys(key, e.key(e.order[i+1])) == 0 {
-			if !e.mode.duplicatesLast {
+			if e.mode&duplicatesLast == 0 {
 				return fmt.Errorf("%w: duplicate key", ErrBadJSON)
 			}
 			continue
@@ -395,14 +396,14 @@ func appendString(dst []byte, text string) []byte {
 }
 
 func (e *canonicalEncoder) number(raw []byte) error {
-	if !e.mode.exactNumbers {
+	if e.mode&exactNumbers == 0 {
 		if string(raw) == "-0" {
 			raw = raw[1:]
 		}
 		e.dst = append(e.dst, raw...)
 		return nil
 	}
-	if e.mode.exponents {
+	if e.mode&exponents != 0 {
 		var ok bool
 		if raw, ok = writeOut(raw); !ok {
 			return fmt.Errorf("%w: a number is not an integer in range", ErrBadJSON)

@@ -15,7 +15,6 @@ type jsonNode struct {
 type jsonParser struct {
 	b     []byte
 	i     int
-	mode  jsonMode
 	nodes []jsonNode
 }
 
@@ -41,9 +40,6 @@ func (p *jsonParser) value(depth int) (int32, error) {
 	if p.i >= len(p.b) {
 		return 0, p.bad("unexpected end")
 	}
-	if depth > MaxJSONDepth {
-		return 0, p.bad("nested too deeply")
-	}
 	n := int32(len(p.nodes))
 	p.nodes = append(p.nodes, jsonNode{start: int32(p.i)})
 	var err error
@@ -67,8 +63,12 @@ func (p *jsonParser) value(depth int) (int32, error) {
 	return n, err
 }
 
-// nested parses the object or array at the position, which is node n.
+// nested parses the object or array at the position, which is node n and of
+// that depth: 1 if nothing is around it.
 func (p *jsonParser) nested(n int32, kind byte, depth int) error {
+	if depth > MaxJSONDepth {
+		return p.bad("nested too deeply")
+	}
 	closing := kind + 2 // } and ]
 	p.i = skipSpace(p.b, p.i+1)
 	if p.i < len(p.b) && p.b[p.i] == closing {

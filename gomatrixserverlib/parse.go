@@ -114,7 +114,8 @@ func (e *Event) locate() error {
 // read sets the fields from the members' values. What has a wrong type is left
 // empty.
 func (e *Event) read(rules *VersionRules) {
-	text := newTexts(e)
+	var text texts
+	text.grow(e)
 	e.typ = eventType(&text, e.raw(fieldType))
 	e.sender = text.add(e.raw(fieldSender))
 	e.roomID = text.add(e.raw(fieldRoomID))
@@ -181,7 +182,8 @@ func countElements(array []byte) int {
 // allocation and do not keep the whole JSON alive.
 type texts struct{ b strings.Builder }
 
-func newTexts(e *Event) texts {
+// grow makes room for all strings of an event.
+func (t *texts) grow(e *Event) {
 	size := 0
 	for _, field := range [...]int{
 		fieldAuthEvents, fieldEventID, fieldPrevEvents, fieldRedacts,
@@ -189,9 +191,7 @@ func newTexts(e *Event) texts {
 	} {
 		size += int(e.spans[field].end - e.spans[field].start)
 	}
-	var t texts
 	t.b.Grow(size)
-	return t
 }
 
 // add copies a raw value that is a string, decoded; anything else is empty.

@@ -91,11 +91,20 @@ func (r *redactionRules) appendContent(dst, content []byte, typ string) []byte {
 		case r.keepsContent(typ, key):
 			dst = appendMember(dst, first, key, value)
 		case r.updated && typ == "m.room.member" && string(key) == "third_party_invite":
-			if signed := member(value, "signed"); signed != nil {
+			// The key stays, and only the signed key in it.
+			if isObject(value) {
 				dst = appendMember(dst, first, key, nil)
-				dst = append(dst, `{"signed":`...)
-				dst = append(append(dst, signed...), '}')
+				dst = appendOnly(dst, value, "signed")
 			}
 		}
 	}
+}
+
+// appendOnly appends an object with one of its members, if that is there.
+func appendOnly(dst, object []byte, key string) []byte {
+	dst = append(dst, '{')
+	if value := member(object, key); value != nil {
+		dst = appendMember(dst, len(dst), []byte(key), value)
+	}
+	return append(dst, '}')
 }

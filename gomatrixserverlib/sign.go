@@ -3,6 +3,7 @@ package gomatrixserverlib
 import (
 	"crypto/ed25519"
 	"fmt"
+	"unicode/utf8"
 )
 
 // SignJSON adds a server's signature to a JSON object and returns its
@@ -67,9 +68,15 @@ func signedPart(canonical []byte) []byte {
 // fails with ErrTooLarge if the event grows beyond MaxEventBytes.
 // spec: server-server-api §adding-hashes-and-signatures-to-outgoing-events
 func (e *Event) Sign(server string, key SigningKey) (*Event, error) {
-	signature := ed25519.Sign(key.Private, e.signingBytes())
+	return e.WithSignature(server, key.ID, ed25519.Sign(key.Private, e.signingBytes()))
+}
+
+// WithSignature returns the event with a signature added that somebody else
+// made, such as an invited user's server or a policy server. It is not
+// verified.
+func (e *Event) WithSignature(server string, id KeyID, signature []byte) (*Event, error) {
 	old := e.spans[fieldSignatures]
-	signatures, err := addSignature(e.raw(fieldSignatures), server, key.ID, signature)
+	signatures, err := addSignature(e.raw(fieldSignatures), server, id, signature)
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +157,9 @@ func (e *Event) RequiredSigners() []string {
 // addSignature returns a signatures object (nil: an empty one) with a
 // signature added.
 func addSignature(signatures []byte, server string, id KeyID, signature []byte) ([]byte, error) {
+	if !utf8.ValidString(server) || !utf8.ValidString(string(id)) {
+		return nil, fmt.Errorf("%w: the name of a signer or key is not UTF-8", ErrBadIdentifier)
+	}
 	if signatures == nil {
 		signatures = []byte("{}")
 	}
