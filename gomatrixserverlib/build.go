@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -47,6 +48,12 @@ func (b *EventBuilder) Build(v RoomVersion) (*Event, error) {
 	}
 	if len(e.json) > MaxEventBytes {
 		return nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(e.json))
+	}
+	if !utf8.Valid(e.json) {
+		return nil, fmt.Errorf("%w: not UTF-8", ErrBadEvent)
+	}
+	if rules.StrictJSON && (b.OriginServerTS > maxInteger || b.OriginServerTS < -maxInteger) {
+		return nil, fmt.Errorf("%w: origin_server_ts %d is out of range", ErrBadEvent, b.OriginServerTS)
 	}
 	if err := e.locate(); err != nil {
 		return nil, err

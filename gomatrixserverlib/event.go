@@ -110,6 +110,9 @@ func (e *Event) Version() RoomVersion { return e.version }
 // EventID returns the event's ID, with its sigil.
 func (e *Event) EventID() string { return e.id }
 
+// String names the event for logs, without anything of its content.
+func (e *Event) String() string { return e.typ + " " + e.id + " in " + e.roomID }
+
 // RoomID returns the room's ID; in room version 12 that of m.room.create too,
 // though its JSON has none.
 func (e *Event) RoomID() string { return e.roomID }

@@ -63,8 +63,8 @@ func messageEvent(t testing.TB, v RoomVersion, key SigningKey) *Event {
 	return e
 }
 
-// sameEvent compares everything that two events say of themselves.
-func sameEvent(t *testing.T, got, want *Event) {
+// requireSameEvent compares everything that two events say of themselves.
+func requireSameEvent(t *testing.T, got, want *Event) {
 	t.Helper()
 	describe := func(e *Event) string {
 		key := "none"
@@ -111,17 +111,17 @@ func TestBuildSignParse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			sameEvent(t, parsed, signed)
+			requireSameEvent(t, parsed, signed)
 			stored, err := ParseStoredEvent(signed.JSON(), v, signed.EventID())
 			if err != nil {
 				t.Fatal(err)
 			}
-			sameEvent(t, stored, signed)
+			requireSameEvent(t, stored, signed)
 			indented, err := ParseEvent(reformat(t, signed.JSON()), v)
 			if err != nil {
 				t.Fatal(err)
 			}
-			sameEvent(t, indented, signed)
+			requireSameEvent(t, indented, signed)
 		})
 	}
 }
@@ -147,7 +147,7 @@ func TestSignatureOfSeveralServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sameEvent(t, both, parsed)
+	requireSameEvent(t, both, parsed)
 	for server, key := range map[string]SigningKey{"domain": one, "zzz.example": two} {
 		if err := parsed.VerifySignature(server, key.ID, key.Public()); err != nil {
 			t.Error(err)
@@ -307,7 +307,7 @@ func TestParseTemplate(t *testing.T) {
 		if err != nil {
 			t.Fatalf("v%s: %v", v, err)
 		}
-		sameEvent(t, mustBuild(t, v, parsed), want)
+		requireSameEvent(t, mustBuild(t, v, parsed), want)
 	}
 	for _, bad := range []string{`{`, `[]`, `{"type":1}`, `{"content":[]}`, `{"prev_events":[1]}`, `{"auth_events":{}}`, strings.Repeat(" ", 500000)} {
 		if _, err := ParseTemplate([]byte(bad), RoomVersionV10); err == nil {

@@ -246,7 +246,9 @@ func validHost(s string) bool {
 	if dotsAndDigits && strings.Count(s, ".") == 3 {
 		return validIPv4(s)
 	}
-	return s != ""
+	// No empty labels, but for a dot at the end: no server has such a name, and
+	// it cannot be mistaken for a path.
+	return s != "" && s[0] != '.' && !strings.Contains(s, "..")
 }
 
 // validIPv4 checks four decimal numbers of at most 255; unlike netip it lets
