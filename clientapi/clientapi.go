@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
@@ -75,8 +76,13 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 // components of this process (a new display name in a thousand rooms).
 func (s *Server) Writer() *Writer { return s.writer }
 
-// Run serves until ctx is done.
-func (s *Server) Run(ctx context.Context) error { return s.writer.Run(ctx) }
+// Run hears verdicts, and takes up what a crash interrupted, until ctx is done.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.writer.Run(ctx) })
+	group.Go(func() error { s.resumeUpgrades(ctx); return nil })
+	return group.Wait()
+}
 
 // Endpoints lists every public endpoint of the package.
 func (s *Server) Endpoints() []httpapi.Endpoint {
@@ -84,6 +90,7 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 	for _, list := range [][]httpapi.Endpoint{
 		// s.discoveryEndpoints(),
 		// s.accountEndpoints(),
+		s.roomEndpoints(),
 	} {
 		all = append(all, list...)
 	}

@@ -1,0 +1,149 @@
+package clientapi
+
+import (
+	"context"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/httpapi"
+	"github.com/matrix-org/dendrite/common/matrixerror"
+	directory "github.com/matrix-org/dendrite/directoryapi/api"
+	"github.com/matrix-org/dendrite/roomserver/api"
+	syncapi "github.com/matrix-org/dendrite/syncapi/api"
+)
+
+// getMembers serves GET /rooms/{roomId}/members.
+// spec: client-server-api §get_matrixclientv3roomsroomidmembers
+func (s *Server) getMembers(r *httpapi.Request) (any, error) {
+	ctx := r.Context()
+	roomID, err := pathRoomID(r)
+	if err != nil {
+		return nil, err
+	}
+	query := r.URL.Query()
+	only, not := query.Get("membership"), query.Get("not_membership")
+	for _, m := range []string{only, not} {
+		switch m {
+		case "", "join", "invite", "knock", "leave", "ban":
+		default:
+			return nil, matrixerror.InvalidParam("%q is not a membership", m)
+		}
+	}
+	view, err := s.viewOf(ctx, roomID, r.Device.UserID)
+	if err != nil {
+		return nil, err
+	}
+	if at := query.Get("at"); at != "" {
+		if view, err = s.viewAt(ctx, roomID, view, at); err != nil {
+			return nil, err
+		}
+	}
+	req := view.request(roomID)
+	req.Types = []string{typeMember}
+	res, err := api.QueryState.Call(ctx, s.caller, req)
+	if err != nil {
+		return nil, hideUnknown(err)
+	}
+	members := make([]*api.StoredEvent, 0, len(res.Events))
+	for _, e := range res.Events {
+		if wanted(e.Membership(), only, not) {
+			members = append(members, e)
+		}
+	}
+	out, err := s.clientEvents(ctx, r.Device, roomID, []byte(`{"chunk":`), members)
+	if err != nil {
+		return nil, err
+	}
+	return jsontext.Value(append(out, '}')), nil
+}
+
+// wanted applies membership and not_membership, which make an "or".
+func wanted(membership, only, not string) bool {
+	if only == "" && not == "" {
+		return true
+	}
+	return only != "" && membership == only || not != "" && membership != not
+}
+
+// joinedMember is a member in the answer of joined_members.
+type joinedMember struct {
+	DisplayName *string `json:"display_name"`
+	AvatarURL   *string `json:"avatar_url"`
+}
+
+// getJoinedMembers serves GET /rooms/{roomId}/joined_members.
+// spec: client-server-api §get_matrixclientv3roomsroomidjoined_members
+func (s *Server) getJoinedMembers(r *httpapi.Request) (any, error) {
+	ctx := r.Context()
+	roomID, err := pathRoomID(r)
+	if err != nil {
+		return nil, err
+	}
+	current, err := s.membership(ctx, roomID, r.Device.UserID)
+	if err != nil {
+		return nil, hideUnknown(err)
+	}
+	if current != "join" {
+		return nil, errNotInRoom()
+	}
+	res, err := api.QueryMemberships.Call(ctx, s.caller, &api.MembershipsRequest{RoomID: roomID, Membership: []string{"join"}})
+	if err != nil {
+		return nil, hideUnknown(err)
+	}
+	joined := make(map[string]joinedMember, len(res.Members))
+	for _, m := range res.Members {
+		joined[m.UserID] = joinedMember{DisplayName: orNull(m.DisplayName), AvatarURL: orNull(m.AvatarURL)}
+	}
+	return struct {
+		Joined map[string]joinedMember `json:"joined"`
+	}{joined}, nil
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// getJoinedRooms serves GET /joined_rooms. What the client was told has
+// happened, it sees: the directory's view is waited for.
+// spec: client-server-api §get_matrixclientv3joined_rooms
+func (s *Server) getJoinedRooms(r *httpapi.Request) (any, error) {
+	ctx := r.Context()
+	heads, err := api.QueryHeads.Call(ctx, s.caller, &api.HeadsRequest{})
+	if err != nil {
+		return nil, err
+	}
+	res, err := directory.QueryUserRooms.Call(ctx, s.caller, &directory.UserRoomsRequest{
+		UserID: r.Device.UserID, Membership: []string{"join"}, AtLeast: heads.Seqs,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, 0, len(res.Rooms))
+	for _, room := range res.Rooms {
+		ids = append(ids, room.RoomID)
+	}
+	return struct {
+		JoinedRooms []string `json:"joined_rooms"`
+	}{ids}, nil
+}
+
+// viewAt moves a view back to a token, but not past what the user may see.
+func (s *Server) viewAt(ctx context.Context, roomID string, v view, token string) (view, error) {
+	res, err := syncapi.QueryPosition.Call(ctx, s.caller, &syncapi.PositionRequest{RoomID: roomID, Token: token})
+	if err != nil {
+		return view{}, err
+	}
+	seq := res.Position.Seq
+	if res.Position.Sub < 0 {
+		seq--
+	}
+	if v.current || seq < v.atSeq {
+		// The state before the first event of a partition is asked for as the
+		// state right after it: that room has at most its create event then.
+		return view{atSeq: max(seq, 1), joined: v.joined}, nil
+	}
+	return v, nil
+}
