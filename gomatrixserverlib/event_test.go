@@ -335,3 +335,31 @@ func TestUnknownVersion(t *testing.T) {
 		}
 	}
 }
+
+func TestAccessors(t *testing.T) {
+	for _, membership := range []string{"join", "leave", "invite", "ban", "knock", "other", "q\"uote", ""} {
+		b := testBuilder(RoomVersionV12)
+		b.Type, b.StateKey = "m.room.member", &b.Sender
+		b.Content = append(appendString([]byte(`{"membership":`), membership), '}')
+		e := mustBuild(t, RoomVersionV12, b)
+		if e.Membership() != membership {
+			t.Errorf("membership %q, want %q", e.Membership(), membership)
+		}
+		if e.Key() != (StateKey{"m.room.member", b.Sender}) || !e.IsState() || !e.StateKeyEquals(b.Sender) || e.StateKeyEquals("") {
+			t.Errorf("key %v", e.Key())
+		}
+		if e.SenderServer() != "domain" || e.String() != "m.room.member "+e.EventID()+" in "+e.RoomID() {
+			t.Errorf("%s of %s", e, e.SenderServer())
+		}
+	}
+	message := mustBuild(t, RoomVersionV12, testBuilder(RoomVersionV12))
+	if message.Key() != (StateKey{Type: "m.room.message"}) || message.StateKeyEquals("") || message.Membership() != "" {
+		t.Errorf("a message has the key %v", message.Key())
+	}
+	for _, hashes := range []string{`{"sha256":"%"}`, `{"sha256":"AAAA"}`} {
+		e, err := ParseEvent(setMember(nil, message.JSON(), "hashes", []byte(hashes)), RoomVersionV12)
+		if err != nil || !e.Redacted() {
+			t.Errorf("hashes %s: %v", hashes, err)
+		}
+	}
+}
