@@ -1,0 +1,110 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Options say which database to open.
+type Options struct {
+	// URL is "file:PATH" for SQLite, "postgres://…" for PostgreSQL.
+	URL string
+	// Durable commits survive a loss of power (SQLite: synchronous=FULL).
+	// Without it they survive a crash of the process, and a loss of power as of
+	// the last SafePoint: for stores that a log can bring up to date again.
+	Durable bool
+	// Connections bounds the connections (SQLite: those that read); default 4
+	// for SQLite, 16 for PostgreSQL.
+	Connections int
+	// CacheBytes bounds SQLite's page cache per connection; default 8 MiB.
+	CacheBytes int64
+}
+
+type engine int
+
+const (
+	engineSQLite engine = iota
+	enginePostgres
+)
+
+// DB is an open database.
+type DB struct {
+	engine engine
+	sql    *sql.DB // the connections of both pools, and goose's
+	// writers is one connection on SQLite; on PostgreSQL it is readers.
+	writers, readers *pool
+}
+
+// Open opens a database, which is created if it is a file that does not exist.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	switch {
+	case strings.HasPrefix(o.URL, "file:"):
+		return openSQLite(ctx, o)
+	case strings.HasPrefix(o.URL, "postgres://"), strings.HasPrefix(o.URL, "postgresql://"):
+		return openPostgres(ctx, o)
+	}
+	return nil, fmt.Errorf("sqldb: %q is neither file:… nor postgres://…", o.URL)
+}
+
+// Write runs f in a transaction and commits it if f returns nil. On SQLite
+// writers take turns; waiting for the turn ends with ctx. On PostgreSQL f runs
+// again after a serialisation failure or deadlock, so it must have no effects
+// but those on tx and on what it sets anew each time.
+func (db *DB) Write(ctx context.Context, f func(*Tx) error) error {
+	if db.engine == enginePostgres {
+		return db.writePostgres(ctx, f)
+	}
+	return db.writers.transaction(ctx, "BEGIN IMMEDIATE", db.engine, f)
+}
+
+// Read runs f in a read-only transaction: all its reads see one snapshot.
+func (db *DB) Read(ctx context.Context, f func(*Tx) error) error {
+	begin := "BEGIN"
+	if db.engine == enginePostgres {
+		begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+	}
+	return db.readers.transaction(ctx, begin, db.engine, f)
+}
+
+// SafePoint returns after everything that was committed before is on disk.
+func (db *DB) SafePoint(ctx context.Context) error {
+	if db.engine == enginePostgres {
+		return nil // commits there are durable
+	}
+	err := db.writers.use(ctx, func(c *conn) error {
+		// Even a passive checkpoint syncs the write-ahead log first.
+		_, err := c.ExecContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)")
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("sqldb: safe point: %w", err)
+	}
+	return nil
+}
+
+// Close closes the database once running transactions have ended.
+func (db *DB) Close() error {
+	err := db.writers.close()
+	if db.readers != db.writers {
+		err = errors.Join(err, db.readers.close())
+	}
+	return errors.Join(err, db.sql.Close())
+}
+
+// Any is the text for "is one of the list in this placeholder", to stand after
+// a column: "WHERE room_id " + db.Any("$1") with List(rooms) as argument.
+func (db *DB) Any(placeholder string) string {
+	if db.engine == enginePostgres {
+		return "= ANY(" + placeholder + ")"
+	}
+	return "IN (SELECT value FROM json_each(" + placeholder + "))"
+}
+
+// list is an argument that holds many values.
+type list struct{ values any }
+
+// List makes a slice of strings or int64s an argument for Any.
+func List[T string | int64](values []T) any { return list{values} }
