@@ -89,7 +89,14 @@ func (p *pool) transaction(ctx context.Context, begin string, e engine, f func(*
 		if _, err := tx.Exec(ctx, begin); err != nil {
 			return fmt.Errorf("sqldb: begin: %w", err)
 		}
+		returned := false
+		defer func() {
+			if !returned { // f panicked: the panic goes on, the locks do not
+				_, _ = tx.Exec(ctx, "ROLLBACK") // the connection is discarded anyway
+			}
+		}()
 		err := f(tx)
+		returned = true
 		if err == nil {
 			if _, err = tx.Exec(ctx, "COMMIT"); err == nil {
 				return nil
