@@ -79,7 +79,7 @@ func levelsWithCreators(fields map[string]jsontext.Value, users map[string]int64
 // everybody else. The first are the old ones, with the upgrading user above all.
 func levelsWithUpgrader(fields map[string]jsontext.Value, users map[string]int64, upgrader string, old *oldRoom) (first, last jsontext.Value, err error) {
 	if old.version.Rules().CreatorsPrivileged {
-		for _, id := range append(additionalCreators(old.create), old.create.Sender(), upgrader) {
+		for _, id := range append(gomatrixserverlib.Creators(old.create), upgrader) {
 			users[id] = max(users[id], levelAdmin)
 		}
 	}
@@ -108,17 +108,6 @@ func levelsWithUpgrader(fields map[string]jsontext.Value, users map[string]int64
 	}
 	first, err = json.Marshal(fields, json.Deterministic(true))
 	return first, last, err
-}
-
-// additionalCreators are those of a version 12 room; nil when malformed.
-func additionalCreators(create *gomatrixserverlib.Event) []string {
-	var content struct {
-		Creators []string `json:"additional_creators"`
-	}
-	if err := json.Unmarshal(create.Content(), &content); err != nil {
-		return nil
-	}
-	return content.Creators
 }
 
 // wholeLevels makes the plain levels integers, as version 10 and later want

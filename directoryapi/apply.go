@@ -1,0 +1,196 @@
+package directoryapi
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/matrix-org/dendrite/common/consumer"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/directoryapi/api"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
+	roomserver "github.com/matrix-org/dendrite/roomserver/api"
+)
+
+// change is what one output record means to the view.
+type change struct {
+	partition int
+	seq       int64
+	roomID    string
+	version   string
+	purged    bool
+	// describes tells that the record says how many members the room has, and
+	// patches what else of it changes.
+	describes bool
+	joined    int
+	patches   []patch
+	members   []memberChange
+}
+
+// memberChange is a local user's new membership; "" for none any more.
+type memberChange struct {
+	userID string
+	room   api.UserRoom
+}
+
+// apply brings the view up to date with a batch: its effects and the offsets in
+// one transaction.
+func (s *Server) apply(ctx context.Context, batch *consumer.Batch) error {
+	changes := make([]change, 0, len(batch.Records))
+	for i := range batch.Records {
+		c, err := s.read(batch.Records[i].Value)
+		if err != nil {
+			return fmt.Errorf("directoryapi: partition %d, offset %d: %w", batch.Records[i].Partition, batch.Records[i].Offset, err)
+		}
+		c.partition = batch.Records[i].Partition
+		changes = append(changes, c)
+	}
+	var seqs map[int]int64
+	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		var err error
+		if seqs, err = s.write(ctx, tx, changes); err != nil {
+			return err
+		}
+		return batch.Commit(ctx, tx)
+	})
+	if err != nil {
+		return fmt.Errorf("directoryapi: %w", err)
+	}
+	s.progress.advance(seqs)
+	return nil
+}
+
+// write stores the effects of changes that the view has not seen, and returns
+// the positions after them.
+func (s *Server) write(ctx context.Context, tx *sqldb.Tx, changes []change) (map[int]int64, error) {
+	seqs, err := s.db.PositionsTx(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	moved := map[int]bool{}
+	for i := range changes {
+		c := &changes[i]
+		last := seqs[c.partition]
+		if c.seq <= last {
+			continue // seen before: published again after a crash
+		}
+		if c.seq != last+1 {
+			return nil, fmt.Errorf("partition %d goes from seq %d to %d: records are missing", c.partition, last, c.seq)
+		}
+		if err := s.writeChange(ctx, tx, c); err != nil {
+			return nil, err
+		}
+		seqs[c.partition] = c.seq
+		moved[c.partition] = true
+	}
+	for partition := range moved {
+		if err := s.db.PutPosition(ctx, tx, partition, seqs[partition]); err != nil {
+			return nil, err
+		}
+	}
+	return seqs, nil
+}
+
+func (s *Server) writeChange(ctx context.Context, tx *sqldb.Tx, c *change) error {
+	if c.purged {
+		return s.db.PurgeRoom(ctx, tx, c.roomID)
+	}
+	for _, m := range c.members {
+		if err := s.db.PutMembership(ctx, tx, m.userID, m.room); err != nil {
+			return err
+		}
+	}
+	if !c.describes {
+		return nil
+	}
+	if len(c.patches) == 0 {
+		return s.db.SetJoined(ctx, tx, c.roomID, c.joined)
+	}
+	room, ok, err := s.db.Room(ctx, tx, c.roomID)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		room = api.Room{RoomID: c.roomID, Federate: true}
+	}
+	room.Version, room.JoinedCount = c.version, c.joined
+	for _, p := range c.patches {
+		p(&room)
+	}
+	return s.db.PutRoom(ctx, tx, &room)
+}
+
+// read decodes a record as far as the view is concerned: most are messages and
+// mean nothing to it.
+func (s *Server) read(value []byte) (change, error) {
+	rec, lines, err := roomserver.DecodeOutput(value)
+	if err != nil {
+		return change{}, err
+	}
+	c := change{seq: rec.Position.Seq, roomID: rec.RoomID, version: rec.RoomVersion, joined: rec.JoinedCount}
+	switch rec.Kind {
+	case roomserver.OutputPurged:
+		c.purged = true
+		return c, nil
+	case roomserver.OutputOutOfRoom:
+		return c, s.readOutOfRoom(rec, lines, &c)
+	}
+	for i := range rec.Changes {
+		ch := &rec.Changes[i]
+		c.describes = true
+		p, watched := watchedTypes(ch.Type, ch.StateKey)
+		local := ch.Type == "m.room.member" && s.local(ch.StateKey)
+		if !watched && !local {
+			continue
+		}
+		event, err := changedEvent(rec, ch, lines)
+		if err != nil {
+			return c, err
+		}
+		if watched {
+			c.patches = append(c.patches, p(event))
+			continue
+		}
+		m := memberChange{userID: ch.StateKey, room: api.UserRoom{RoomID: rec.RoomID, EventID: ch.EventID}}
+		if event != nil {
+			m.room.Membership = event.Membership()
+		}
+		c.members = append(c.members, m)
+	}
+	return c, nil
+}
+
+// readOutOfRoom reads an invite, a knock or a retraction of a room that nobody
+// of ours is in.
+func (s *Server) readOutOfRoom(rec *roomserver.OutputRecord, lines [][]byte, c *change) error {
+	if rec.StateKey == nil || rec.Type != "m.room.member" || !s.local(*rec.StateKey) || len(lines) == 0 {
+		return nil
+	}
+	event, err := gomatrixserverlib.ParseStoredEvent(lines[0], gomatrixserverlib.RoomVersion(rec.RoomVersion), rec.EventID)
+	if err != nil {
+		return err
+	}
+	c.members = append(c.members, memberChange{
+		userID: *rec.StateKey,
+		room:   api.UserRoom{RoomID: rec.RoomID, Membership: event.Membership(), EventID: rec.EventID},
+	})
+	return nil
+}
+
+// changedEvent is the event that is now at an entry of the state; nil when the
+// entry was removed.
+func changedEvent(rec *roomserver.OutputRecord, ch *roomserver.StateChange, lines [][]byte) (*gomatrixserverlib.Event, error) {
+	if ch.EventID == "" {
+		return nil, nil
+	}
+	if ch.Line < 0 || ch.Line >= len(lines) {
+		return nil, fmt.Errorf("a change of (%s, %s) names line %d of %d", ch.Type, ch.StateKey, ch.Line, len(lines))
+	}
+	return gomatrixserverlib.ParseStoredEvent(lines[ch.Line], gomatrixserverlib.RoomVersion(rec.RoomVersion), ch.EventID)
+}
+
+// local tells whether a user is this server's.
+func (s *Server) local(userID string) bool {
+	_, server, ok := strings.Cut(userID, ":")
+	return ok && server == s.serverName
+}

@@ -1,0 +1,101 @@
+package directoryapi
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/consumer"
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/rpc"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/directoryapi/api"
+	"github.com/matrix-org/dendrite/directoryapi/storage"
+	roomserver "github.com/matrix-org/dendrite/roomserver/api"
+)
+
+// Deps is what a Server is made from. All of it is needed but Partitions and
+// Metrics.
+type Deps struct {
+	Config     config.Directory
+	ServerName string
+	Log        eventlog.Log
+	// DB is the component's own, opened as durable: aliases are in it.
+	DB *sqldb.DB
+	// Partitions of room.output; zero means roomserver's DefaultPartitions.
+	Partitions int
+	Logger     *logrus.Entry
+	Metrics    prometheus.Registerer
+}
+
+// Server is the directory-api role.
+type Server struct {
+	config     config.Directory
+	serverName string
+	db         *storage.Database
+	consumer   *consumer.Consumer
+	progress   *progress
+	logger     *logrus.Entry
+	now        func() time.Time
+}
+
+// New makes a Server: it brings the schema up to date and ensures room.output.
+// It starts nothing.
+func New(ctx context.Context, deps Deps) (*Server, error) {
+	deps.Config.Defaults()
+	db, err := storage.New(ctx, deps.DB)
+	if err != nil {
+		return nil, err
+	}
+	topic, err := deps.Log.EnsureTopic(ctx, roomserver.OutputTopic(deps.Partitions))
+	if err != nil {
+		return nil, fmt.Errorf("directoryapi: %s: %w", roomserver.TopicOutput, err)
+	}
+	seqs, err := db.Positions(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("directoryapi: positions: %w", err)
+	}
+	logger := deps.Logger.WithField("component", "directoryapi")
+	s := &Server{
+		config:     deps.Config,
+		serverName: deps.ServerName,
+		db:         db,
+		progress:   newProgress(topic.Partitions, seqs),
+		logger:     logger,
+		now:        time.Now,
+	}
+	s.consumer, err = consumer.New(ctx, consumer.Options{
+		Name: "directory", Topic: roomserver.TopicOutput,
+		Log: deps.Log, DB: deps.DB, Logger: logger, Metrics: deps.Metrics,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("directoryapi: %w", err)
+	}
+	return s, nil
+}
+
+// Register serves the component's methods.
+func (s *Server) Register(srv *rpc.Server) {
+	api.QueryAlias.Serve(srv, s.queryAlias)
+	api.QueryAliases.Serve(srv, s.queryAliases)
+	api.PutAlias.Serve(srv, s.putAlias)
+	api.DeleteAlias.Serve(srv, s.deleteAlias)
+	api.MoveAliases.Serve(srv, s.moveAliases)
+	api.QueryPublished.Serve(srv, s.queryPublished)
+	api.SetPublished.Serve(srv, s.setPublished)
+	api.QueryPublicRooms.Serve(srv, s.queryPublicRooms)
+	api.QueryRooms.Serve(srv, s.queryRooms)
+	api.QueryUserRooms.Serve(srv, s.queryUserRooms)
+	api.BeginUpgrade.Serve(srv, s.beginUpgrade)
+	api.FinishUpgrade.Serve(srv, s.finishUpgrade)
+	api.QueryUpgrades.Serve(srv, s.queryUpgrades)
+}
+
+// Run keeps the view up to date until ctx is done.
+func (s *Server) Run(ctx context.Context) error {
+	return s.consumer.Run(ctx, s.apply)
+}

@@ -1,0 +1,47 @@
+package storage
+
+import (
+	"context"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/directoryapi/api"
+)
+
+const (
+	upsertMembership = `INSERT INTO memberships (user_id, room_id, membership, event_id) VALUES ($1, $2, $3, $4)
+ON CONFLICT (user_id, room_id) DO UPDATE SET membership = excluded.membership, event_id = excluded.event_id`
+	deleteMembership      = `DELETE FROM memberships WHERE user_id = $1 AND room_id = $2`
+	deleteRoomMemberships = `DELETE FROM memberships WHERE room_id = $1`
+	selectUserRooms       = `SELECT room_id, membership, event_id FROM memberships WHERE user_id = $1 ORDER BY room_id`
+)
+
+// PutMembership writes a row within a transaction; membership "" removes it.
+func (d *Database) PutMembership(ctx context.Context, tx *sqldb.Tx, userID string, room api.UserRoom) error {
+	if room.Membership == "" {
+		_, err := tx.Exec(ctx, deleteMembership, userID, room.RoomID)
+		return err
+	}
+	_, err := tx.Exec(ctx, upsertMembership, userID, room.RoomID, room.Membership, room.EventID)
+	return err
+}
+
+// UserRooms returns a user's memberships, sorted by room ID.
+func (d *Database) UserRooms(ctx context.Context, userID string) (out []api.UserRoom, err error) {
+	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {
+		out = nil
+		rows, err := tx.Query(ctx, selectUserRooms, userID)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var room api.UserRoom
+			if err := rows.Scan(&room.RoomID, &room.Membership, &room.EventID); err != nil {
+				return err
+			}
+			out = append(out, room)
+		}
+		return rows.Err()
+	})
+	return out, err
+}

@@ -1,0 +1,87 @@
+package directoryapi
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/matrix-org/dendrite/common/matrixerror"
+)
+
+// lookInterval is how often the database is asked how far the view is while
+// another instance keeps it.
+const lookInterval = 50 * time.Millisecond
+
+// progress is how far the view is, as far as this instance knows.
+type progress struct {
+	mu      sync.Mutex
+	seqs    []int64
+	changed chan struct{} // closed and replaced with each step
+}
+
+func newProgress(partitions int, seqs map[int]int64) *progress {
+	p := &progress{seqs: make([]int64, partitions), changed: make(chan struct{})}
+	p.advance(seqs)
+	return p
+}
+
+// advance notes positions and wakes who waits.
+func (p *progress) advance(seqs map[int]int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	moved := false
+	for partition, seq := range seqs {
+		if partition >= 0 && partition < len(p.seqs) && p.seqs[partition] < seq {
+			p.seqs[partition] = seq
+			moved = true
+		}
+	}
+	if moved {
+		close(p.changed)
+		p.changed = make(chan struct{})
+	}
+}
+
+// reached tells whether the view is at least there, and if not gives what to
+// wait for.
+func (p *progress) reached(want []int64) (bool, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, seq := range want {
+		if i >= len(p.seqs) || p.seqs[i] < seq {
+			return false, p.changed
+		}
+	}
+	return true, nil
+}
+
+// wait returns once the view has applied what is wanted; 503 if that takes
+// longer than configured.
+func (s *Server) wait(ctx context.Context, want []int64) error {
+	ok, changed := s.progress.reached(want)
+	if ok {
+		return nil
+	}
+	timeout := time.NewTimer(s.config.WaitTimeout)
+	defer timeout.Stop()
+	look := time.NewTicker(lookInterval)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timeout.C:
+			return matrixerror.Unavailable(time.Second, "The room directory has not caught up yet")
+		case <-changed:
+		case <-look.C:
+			seqs, err := s.db.Positions(ctx)
+			if err != nil {
+				return err
+			}
+			s.progress.advance(seqs)
+		}
+		if ok, changed = s.progress.reached(want); ok {
+			return nil
+		}
+	}
+}
