@@ -1,5 +1,7 @@
 package api
 
+import "github.com/go-json-experiment/json/jsontext"
+
 // OutputKind says what an output record tells.
 type OutputKind string
 
@@ -63,6 +65,8 @@ type OutputRecord struct {
 	Redacts string `json:"redacts,omitempty"`
 	// Limited marks a gap before the event: state was given, not built up.
 	Limited bool `json:"limited,omitempty"`
+	// StrippedState is that of OutputOutOfRoom: a JSON array.
+	StrippedState jsontext.Value `json:"stripped_state,omitempty"`
 	// JoinedCount and InvitedCount of the room after it.
 	JoinedCount  int `json:"joined"`
 	InvitedCount int `json:"invited"`

@@ -1,0 +1,97 @@
+package syncapi
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// fieldTree is a filter's event_fields: which members of an event are shown.
+// A nil child means the whole member.
+// spec: appendices §dot-separated-property-paths
+type fieldTree struct{ children map[string]*fieldTree }
+
+func newReader(b []byte) *bytes.Buffer { return bytes.NewBuffer(b) }
+
+// newFieldTree reads paths such as content.body; a backslash takes a dot or a
+// backslash into a name.
+func newFieldTree(paths []string) *fieldTree {
+	root := &fieldTree{children: map[string]*fieldTree{}}
+	for _, path := range paths {
+		at := root
+		names := splitPath(path)
+		for i, name := range names {
+			child, ok := at.children[name]
+			switch {
+			case ok && child == nil: // already whole
+			case i == len(names)-1:
+				at.children[name] = nil
+			case !ok:
+				child = &fieldTree{children: map[string]*fieldTree{}}
+				at.children[name] = child
+			}
+			if child == nil {
+				break
+			}
+			at = child
+		}
+	}
+	return root
+}
+
+func splitPath(path string) []string {
+	var names []string
+	var name strings.Builder
+	for i := 0; i < len(path); i++ {
+		switch c := path[i]; {
+		case c == '\\' && i+1 < len(path) && (path[i+1] == '.' || path[i+1] == '\\'):
+			i++
+			name.WriteByte(path[i])
+		case c == '.':
+			names = append(names, name.String())
+			name.Reset()
+		default:
+			name.WriteByte(c)
+		}
+	}
+	return append(names, name.String())
+}
+
+// project appends the members of the object that the tree names. What is no
+// object is appended as it is.
+func (t *fieldTree) project(dst []byte, object []byte) []byte {
+	d := jsontext.NewDecoder(newReader(object))
+	if tok, err := d.ReadToken(); err != nil || tok.Kind() != '{' {
+		return append(dst, object...)
+	}
+	dst = append(dst, '{')
+	first := true
+	for d.PeekKind() == '"' {
+		key, err := d.ReadToken()
+		if err != nil {
+			break
+		}
+		name := key.String()
+		value, err := d.ReadValue()
+		if err != nil {
+			break
+		}
+		child, ok := t.children[name]
+		if !ok {
+			continue
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = appendString(dst, name)
+		dst = append(dst, ':')
+		if child == nil {
+			dst = append(dst, value...)
+		} else {
+			dst = child.project(dst, value)
+		}
+	}
+	return append(dst, '}')
+}

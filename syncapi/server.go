@@ -1,0 +1,159 @@
+package syncapi
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/rpc"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	roomapi "github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/syncapi/api"
+	"github.com/matrix-org/dendrite/syncapi/storage"
+	userapi "github.com/matrix-org/dendrite/userapi/api"
+)
+
+// Deps is what the sync-api needs.
+type Deps struct {
+	Config     config.SyncAPI
+	ServerName string
+	Log        eventlog.Log
+	// DB is the sync-api's own database. It need not be durable: everything in
+	// it can be built again from the log.
+	DB     *sqldb.DB
+	Caller rpc.Caller
+	Logger *logrus.Entry
+	// Metrics may be nil.
+	Metrics prometheus.Registerer
+}
+
+// Server is the sync-api.
+type Server struct {
+	caller rpc.Caller
+	log    *logrus.Entry
+	output eventlog.Log
+	view   *view
+	feed   *consumer
+	now    func() time.Time
+
+	maxTimeout, maxLag time.Duration
+	unfiltered         *filter
+	filters            *filterCache
+	sent               *sentMembers
+	seen               *activity
+	// building bounds the answers being built; stopping is closed when Run ends.
+	building chan struct{}
+	stopping chan struct{}
+	stop     sync.Once
+}
+
+// New prepares a sync-api: it migrates the database, finds the topics, and
+// where to go on in them. Nothing is read before Run.
+func New(ctx context.Context, d Deps) (*Server, error) {
+	store, err := storage.Open(ctx, d.DB)
+	if err != nil {
+		return nil, err
+	}
+	topics, err := ensureTopics(ctx, d.Log)
+	if err != nil {
+		return nil, err
+	}
+	c := d.Config.Defaults()
+	shape := newVector(topics[0].Partitions, topics[1].Partitions, topics[2].Partitions, ephemeralID(topics[2].ID))
+	v := newView(store, d.Caller, d.Logger, d.ServerName, shape)
+	v.maxUsers, v.maxBytes = c.CachedUsers, c.CacheBytes
+	feed, err := newConsumer(ctx, d.Log, v, topics)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		caller: d.Caller, log: d.Logger, output: d.Log, view: v, feed: feed, now: time.Now,
+		maxTimeout: c.MaxTimeout, maxLag: c.MaxLag, unfiltered: noFilter(), filters: newFilterCache(),
+		sent:     &sentMembers{devices: map[string]*sentDevice{}},
+		seen:     newActivity(),
+		building: make(chan struct{}, c.MaxBuilding), stopping: make(chan struct{}),
+	}
+	if d.Metrics != nil {
+		if err := s.register(d.Metrics); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// ensureTopics makes sure of the topics read and written; it returns those read:
+// room.output, user.output and ephemeral.
+func ensureTopics(ctx context.Context, log eventlog.Log) ([]eventlog.TopicInfo, error) {
+	var out []eventlog.TopicInfo
+	for _, spec := range []eventlog.TopicSpec{
+		{Name: roomapi.TopicOutput, Partitions: roomapi.DefaultPartitions, Durability: eventlog.Derived},
+		{Name: userapi.TopicUserOutput, Partitions: userapi.UserOutputPartitions, Durability: eventlog.Derived},
+		{Name: userapi.TopicEphemeral, Partitions: userapi.EphemeralPartitions, Durability: eventlog.Ephemeral},
+		{Name: userapi.TopicUserActivity, Partitions: userapi.ActivityPartitions, Durability: eventlog.Ephemeral},
+	} {
+		info, err := log.EnsureTopic(ctx, spec)
+		if err != nil {
+			return nil, fmt.Errorf("syncapi: topic %s: %w", spec.Name, err)
+		}
+		out = append(out, info)
+	}
+	return out, nil
+}
+
+// Register serves what other components ask.
+func (s *Server) Register(r *rpc.Server) {
+	api.QueryPosition.Serve(r, func(_ context.Context, req *api.PositionRequest) (*api.PositionResponse, error) {
+		pos, err := parsePoint(req.Token, req.RoomID, s.view.shape)
+		if err != nil {
+			return nil, err
+		}
+		return &api.PositionResponse{Position: pos}, nil
+	})
+}
+
+// Run keeps the view up to date until ctx is done. Then waiting requests are
+// answered at once, with the token that they came with.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.Stop()
+	return s.feed.run(ctx)
+}
+
+// Stop answers all waiting requests early. Run does so too when it ends; a
+// process that still serves requests in flight calls it first.
+func (s *Server) Stop() { s.stop.Do(func() { close(s.stopping) }) }
+
+// partition is the partition of a room.
+func (s *Server) partition(roomID string) int {
+	return eventlog.PartitionFor(roomID, len(s.view.shape.rooms))
+}
+
+// filterCache keeps stored filters parsed; they never change.
+type filterCache struct {
+	mu   sync.Mutex
+	list map[[2]string]*filter
+}
+
+const maxCachedFilters = 1000
+
+func newFilterCache() *filterCache { return &filterCache{list: map[[2]string]*filter{}} }
+
+func (c *filterCache) get(userID, id string) *filter {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.list[[2]string{userID, id}]
+}
+
+func (c *filterCache) put(userID, id string, f *filter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.list) >= maxCachedFilters {
+		clear(c.list)
+	}
+	c.list[[2]string{userID, id}] = f
+}

@@ -1,0 +1,48 @@
+package storage
+
+import (
+	"context"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+)
+
+// Membership is a change of the membership of a user of ours in a room.
+type Membership struct {
+	UserID, RoomID string
+	Seq            int64
+	Membership     string
+	EventID        string
+	Sender         string
+	// Stripped is the stripped state that came with an invite or knock of a
+	// room that we are not in: a JSON array, or "".
+	Stripped string
+}
+
+func (m *Membership) put(ctx context.Context, tx *sqldb.Tx) error {
+	_, err := tx.Exec(ctx, `INSERT INTO memberships (user_id, room_id, seq, membership, event_id, sender, stripped)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (user_id, room_id, seq) DO NOTHING`,
+		m.UserID, m.RoomID, m.Seq, m.Membership, m.EventID, m.Sender, m.Stripped)
+	return err
+}
+
+// Memberships returns all changes of a user, by room and then ascending Seq.
+func (s *Store) Memberships(ctx context.Context, userID string) ([]Membership, error) {
+	return query(ctx, s, "memberships", `SELECT room_id, seq, membership, event_id, sender, stripped FROM memberships
+		WHERE user_id = $1 ORDER BY room_id, seq`, []any{userID},
+		func(r scanner) (Membership, error) {
+			m := Membership{UserID: userID}
+			return m, r.Scan(&m.RoomID, &m.Seq, &m.Membership, &m.EventID, &m.Sender, &m.Stripped)
+		})
+}
+
+// Neighbours returns users of ours, at most limit, who are joined to one of the rooms.
+func (s *Store) Neighbours(ctx context.Context, rooms []string, limit int) ([]string, error) {
+	return query(ctx, s, "neighbours", `SELECT DISTINCT m.user_id FROM memberships m WHERE m.room_id `+s.db.Any("$1")+`
+		AND m.membership = 'join' AND NOT EXISTS (SELECT 1 FROM memberships n
+			WHERE n.user_id = m.user_id AND n.room_id = m.room_id AND n.seq > m.seq AND n.membership <> 'join')
+		ORDER BY m.user_id LIMIT $2`, []any{sqldb.List(rooms), limit},
+		func(r scanner) (string, error) {
+			var id string
+			return id, r.Scan(&id)
+		})
+}

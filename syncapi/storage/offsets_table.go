@@ -1,0 +1,33 @@
+package storage
+
+import (
+	"context"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+)
+
+// Offset says how far a partition of a topic has been applied.
+type Offset struct {
+	Topic     string
+	Partition int
+	// TopicID is the identity of the topic that the offset belongs to.
+	TopicID string
+	// Next is the offset to read next, Seq the last position before it.
+	Next, Seq int64
+}
+
+func (o *Offset) put(ctx context.Context, tx *sqldb.Tx) error {
+	_, err := tx.Exec(ctx, `INSERT INTO offsets (topic, part, topic_id, next_offset, seq) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (topic, part) DO UPDATE SET topic_id = excluded.topic_id, next_offset = excluded.next_offset, seq = excluded.seq`,
+		o.Topic, o.Partition, o.TopicID, o.Next, o.Seq)
+	return err
+}
+
+// Offsets returns all offsets of a topic.
+func (s *Store) Offsets(ctx context.Context, topic string) ([]Offset, error) {
+	return query(ctx, s, "offsets", `SELECT part, topic_id, next_offset, seq FROM offsets WHERE topic = $1`, []any{topic},
+		func(r scanner) (Offset, error) {
+			o := Offset{Topic: topic}
+			return o, r.Scan(&o.Partition, &o.TopicID, &o.Next, &o.Seq)
+		})
+}

@@ -1,0 +1,132 @@
+package storage
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Store is the view's database.
+type Store struct{ db *sqldb.DB }
+
+// Open brings the database's schema up to date.
+func Open(ctx context.Context, db *sqldb.DB) (*Store, error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, fmt.Errorf("syncapi/storage: %w", err)
+	}
+	if err := db.Migrate(ctx, "syncapi", files); err != nil {
+		return nil, fmt.Errorf("syncapi/storage: migrate: %w", err)
+	}
+	return &Store{db: db}, nil
+}
+
+// Batch is what a batch of records does to the view. All of it is applied in
+// one transaction, in the order of the fields.
+type Batch struct {
+	Memberships []Membership
+	Relations   []Relation
+	// Unrelate names events whose relations a redaction has ended.
+	Unrelate []RoomEvent
+	Receipts []Receipt
+	Markers  []Marker
+	Unread   []Unread
+	// Purge names rooms of which nothing is kept.
+	Purge   []string
+	Rooms   []Room
+	Offsets []Offset
+}
+
+// RoomEvent names an event of a room.
+type RoomEvent struct{ RoomID, EventID string }
+
+// Urgent tells whether readers of the database wait for the batch: whether it
+// holds more than positions, which may lag.
+func (b *Batch) Urgent() bool {
+	return len(b.Memberships)+len(b.Relations)+len(b.Unrelate)+len(b.Receipts)+len(b.Markers)+len(b.Purge) > 0
+}
+
+// Apply stores a batch.
+func (s *Store) Apply(ctx context.Context, b *Batch) error {
+	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		for _, step := range []func() error{
+			func() error { return each(b.Memberships, func(m *Membership) error { return m.put(ctx, tx) }) },
+			func() error { return each(b.Relations, func(r *Relation) error { return r.put(ctx, tx) }) },
+			func() error { return each(b.Unrelate, func(e *RoomEvent) error { return unrelate(ctx, tx, e) }) },
+			func() error { return each(b.Receipts, func(r *Receipt) error { return r.put(ctx, tx) }) },
+			func() error { return each(b.Markers, func(m *Marker) error { return m.put(ctx, tx) }) },
+			func() error { return each(b.Unread, func(u *Unread) error { return u.put(ctx, tx) }) },
+			func() error { return each(b.Purge, func(id *string) error { return purge(ctx, tx, *id) }) },
+			func() error { return each(b.Rooms, func(r *Room) error { return r.put(ctx, tx) }) },
+			func() error { return each(b.Offsets, func(o *Offset) error { return o.put(ctx, tx) }) },
+		} {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("syncapi/storage: apply: %w", err)
+	}
+	return nil
+}
+
+func each[T any](list []T, f func(*T) error) error {
+	for i := range list {
+		if err := f(&list[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func purge(ctx context.Context, tx *sqldb.Tx, roomID string) error {
+	for _, text := range []string{
+		`DELETE FROM memberships WHERE room_id = $1`,
+		`DELETE FROM relations WHERE room_id = $1`,
+		`DELETE FROM threads WHERE room_id = $1`,
+		`DELETE FROM receipts WHERE room_id = $1`,
+		`DELETE FROM unread WHERE room_id = $1`,
+		`DELETE FROM rooms WHERE room_id = $1`,
+	} {
+		if _, err := tx.Exec(ctx, text, roomID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// query reads all rows of a query in a transaction of its own.
+func query[T any](ctx context.Context, s *Store, what, text string, args []any, scan func(rows scanner) (T, error)) ([]T, error) {
+	var out []T
+	err := s.db.Read(ctx, func(tx *sqldb.Tx) error {
+		out = out[:0]
+		rows, err := tx.Query(ctx, text, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			v, err := scan(rows)
+			if err != nil {
+				return err
+			}
+			out = append(out, v)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("syncapi/storage: %s: %w", what, err)
+	}
+	return out, nil
+}
+
+// scanner is a row.
+type scanner interface{ Scan(dest ...any) error }

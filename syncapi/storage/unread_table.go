@@ -1,0 +1,32 @@
+package storage
+
+import (
+	"context"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+)
+
+// Unread is a checkpoint of a user's unread counts in a room.
+type Unread struct {
+	UserID, RoomID string
+	// Seq is the position up to which events were counted.
+	Seq int64
+	// Counts is the fold's state as JSON.
+	Counts string
+}
+
+func (u *Unread) put(ctx context.Context, tx *sqldb.Tx) error {
+	_, err := tx.Exec(ctx, `INSERT INTO unread (user_id, room_id, seq, counts) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (user_id, room_id) DO UPDATE SET seq = excluded.seq, counts = excluded.counts`,
+		u.UserID, u.RoomID, u.Seq, u.Counts)
+	return err
+}
+
+// Unread returns the checkpoint of a user in a room: none, or one.
+func (s *Store) Unread(ctx context.Context, userID, roomID string) ([]Unread, error) {
+	return query(ctx, s, "unread", `SELECT seq, counts FROM unread WHERE user_id = $1 AND room_id = $2`, []any{userID, roomID},
+		func(r scanner) (Unread, error) {
+			u := Unread{UserID: userID, RoomID: roomID}
+			return u, r.Scan(&u.Seq, &u.Counts)
+		})
+}

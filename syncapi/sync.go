@@ -1,0 +1,197 @@
+package syncapi
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/httpapi"
+	"github.com/matrix-org/dendrite/common/matrixerror"
+	userapi "github.com/matrix-org/dendrite/userapi/api"
+)
+
+// retryLater is what clients are told when the view lags too far behind.
+const retryLater = 2 * time.Second
+
+// syncRequest is a GET /sync as asked for.
+type syncRequest struct {
+	filter     *filter
+	since      *vector // nil: initial
+	timeout    time.Duration
+	full       bool
+	stateAfter bool
+}
+
+// sync answers GET /sync.
+// spec: client-server-api §syncing
+func (s *Server) sync(r *httpapi.Request) (any, error) {
+	ctx := r.Context()
+	req, err := s.parseSync(r)
+	if err != nil {
+		return nil, err
+	}
+	s.active(r, true, r.URL.Query().Get("set_presence"))
+	if err := s.catchUp(ctx, req.since); err != nil {
+		return nil, err
+	}
+	u, err := s.view.user(ctx, r.Device.UserID)
+	if err != nil {
+		return nil, err
+	}
+	defer s.view.release(u)
+	return s.poll(ctx, req, u, r.Device.DeviceID)
+}
+
+func (s *Server) parseSync(r *httpapi.Request) (*syncRequest, error) {
+	q := r.URL.Query()
+	req := &syncRequest{filter: s.unfiltered}
+	var err error
+	if text := q.Get("filter"); text != "" {
+		if req.filter, err = s.filterOf(r.Context(), r.Device.UserID, text); err != nil {
+			return nil, err
+		}
+	}
+	if token := q.Get("since"); token != "" {
+		if req.since, err = parseVector(token, s.view.shape); err != nil {
+			return nil, err
+		}
+	}
+	if text := q.Get("timeout"); text != "" {
+		ms, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || ms < 0 {
+			return nil, matrixerror.InvalidParam("timeout is not a number of milliseconds")
+		}
+		req.timeout = min(time.Duration(min(ms, 1<<40))*time.Millisecond, s.maxTimeout)
+	}
+	if req.full, err = queryBool(q.Get("full_state"), "full_state"); err != nil {
+		return nil, err
+	}
+	if req.stateAfter, err = queryBool(q.Get("use_state_after"), "use_state_after"); err != nil {
+		return nil, err
+	}
+	// The state_after of clients that ask before the spec had it.
+	if unstable := q.Get("org.matrix.msc4222.use_state_after"); unstable != "" && !req.stateAfter {
+		if req.stateAfter, err = queryBool(unstable, "use_state_after"); err != nil {
+			return nil, err
+		}
+	}
+	switch q.Get("set_presence") {
+	case "", "online", "offline", "unavailable":
+	default:
+		return nil, matrixerror.InvalidParam("Unknown set_presence")
+	}
+	return req, nil
+}
+
+func queryBool(text, name string) (bool, error) {
+	switch text {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	}
+	return false, matrixerror.InvalidParam("%s is neither true nor false", name)
+}
+
+// filterOf reads an inline filter, or finds a stored one.
+func (s *Server) filterOf(ctx context.Context, userID, text string) (*filter, error) {
+	if strings.HasPrefix(text, "{") {
+		return parseFilter([]byte(text))
+	}
+	if f := s.filters.get(userID, text); f != nil {
+		return f, nil
+	}
+	res, err := userapi.QueryFilter.Call(ctx, s.caller, &userapi.FilterRequest{UserID: userID, FilterID: text})
+	if matrixerror.Is(err, "M_NOT_FOUND") {
+		return nil, matrixerror.InvalidParam("Unknown filter")
+	}
+	if err != nil {
+		return nil, err
+	}
+	f, err := parseFilter(res.Filter)
+	if err != nil {
+		return nil, err
+	}
+	s.filters.put(userID, text, f)
+	return f, nil
+}
+
+// catchUp waits, bounded, until the view has reached what the request must
+// see: its token, or everything that was committed when it arrived.
+func (s *Server) catchUp(ctx context.Context, since *vector) error {
+	want := since
+	if want == nil {
+		heads, err := s.view.heads(ctx)
+		if err != nil {
+			return err
+		}
+		want = heads
+	}
+	if s.view.applied.Load().covers(want) {
+		return nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, s.maxLag)
+	defer cancel()
+	if s.view.reach(waiting, want) {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if since != nil {
+		heads, err := s.view.heads(ctx)
+		if err != nil {
+			return err
+		}
+		if !covers(heads.rooms, since.rooms) || !covers(heads.users, since.users) {
+			return errToken() // from the future: not one of ours
+		}
+	}
+	return matrixerror.Unavailable(retryLater, "The view of rooms lags behind")
+}
+
+// poll answers at once when there is something to tell, or when it does; after
+// the timeout, or when the server stops, with nothing.
+func (s *Server) poll(ctx context.Context, req *syncRequest, u *user, deviceID string) (any, error) {
+	var timeout <-chan time.Time
+	for {
+		woken := u.waiting()
+		a := newAnswer(s, req, u, deviceID)
+		body, err := s.limited(ctx, a.build)
+		if err != nil {
+			return nil, err
+		}
+		if a.something || req.since == nil || req.full || req.timeout == 0 {
+			return jsontext.Value(body), nil
+		}
+		if timeout == nil {
+			timer := time.NewTimer(req.timeout)
+			defer timer.Stop()
+			timeout = timer.C
+		}
+		select {
+		case <-woken:
+		case <-timeout:
+			return jsontext.Value(body), nil
+		case <-s.stopping:
+			// The same token: nothing was said, another instance goes on.
+			return jsontext.Value(newAnswer(s, req, u, deviceID).nothing(req.since)), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// limited builds an answer while not too many others are being built.
+func (s *Server) limited(ctx context.Context, build func(context.Context) ([]byte, error)) ([]byte, error) {
+	select {
+	case s.building <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-s.building }()
+	return build(ctx)
+}

@@ -1,0 +1,141 @@
+package syncapi
+
+import (
+	"context"
+
+	roomapi "github.com/matrix-org/dendrite/roomserver/api"
+)
+
+// maxHistoryPages bounds how often older events are asked for, for one room's
+// timeline, when a filter lets few of them pass.
+const maxHistoryPages = 5
+
+// timeline is the part of a room's history that an answer shows.
+type timeline struct {
+	events  []*event // ascending
+	limited bool
+	// start is the point right before what the timeline covers.
+	start roomapi.Position
+	// window are the tail's records in the part's range, whole whether those
+	// are all.
+	window []*event
+	whole  bool
+	// fromCreate is set when the timeline begins with the room.
+	fromCreate bool
+}
+
+// firstSeq is the Seq of the first event covered.
+func (t *timeline) firstSeq() int64 {
+	if len(t.events) > 0 && t.limited {
+		return t.events[0].Position.Seq
+	}
+	return t.start.Seq + 1
+}
+
+// timeline finds the last events of a part's range that the client may see and
+// wants: from the room's tail, older ones from the room server.
+func (a *answer) timeline(ctx context.Context, p *part) (*timeline, error) {
+	limit := a.filter.Room.Timeline.limit(defaultTimelineLimit, maxTimelineLimit)
+	t := &timeline{}
+	t.window, t.whole = p.room.window(p.lower, p.upper)
+	if !t.whole && len(t.window) > 0 && isCreate(t.window[0]) {
+		t.whole = true
+	}
+	taken, stopped := a.takeTail(t, p, limit)
+	switch {
+	case stopped:
+		t.limited = true
+	case !t.whole:
+		older, err := a.olderEvents(ctx, t, p, limit-len(taken))
+		if err != nil {
+			return nil, err
+		}
+		taken = append(taken, older...)
+	}
+	t.events = make([]*event, len(taken))
+	for i, ev := range taken {
+		t.events[len(taken)-1-i] = ev
+	}
+	if len(t.events) > 0 && isCreate(t.events[0]) {
+		t.fromCreate = true
+	}
+	switch {
+	case !t.limited:
+		t.start = roomapi.Position{Partition: p.room.partition, Seq: p.lower}
+	case len(t.events) > 0:
+		t.start = before(t.events[0].Position)
+	default:
+		t.start = roomapi.Position{Partition: p.room.partition, Seq: p.upper}
+	}
+	return t, nil
+}
+
+func isCreate(ev *event) bool { return !ev.hidden && ev.Type() == "m.room.create" }
+
+// takeTail takes up to limit events of the tail, newest first. stopped tells
+// that there are more, or a gap.
+func (a *answer) takeTail(t *timeline, p *part, limit int) (taken []*event, stopped bool) {
+	for i := len(t.window) - 1; i >= 0; i-- {
+		ev := t.window[i]
+		if ev.hidden || !a.shows(p, ev) {
+			continue
+		}
+		if len(taken) == limit {
+			return taken, true
+		}
+		taken = append(taken, ev)
+		if ev.limited {
+			return taken, true
+		}
+	}
+	return taken, false
+}
+
+// shows tells whether an event of the tail is for this client.
+func (a *answer) shows(p *part, ev *event) bool {
+	return a.wants(ev) && visible(p.changes, ev, a.u.id)
+}
+
+// wants tells whether the client wants an event in timelines.
+func (a *answer) wants(ev *event) bool {
+	if _, ignored := a.ignored[ev.Sender()]; ignored && !ev.IsState() {
+		return false // spec: client-server-api §ignoring-users
+	}
+	return a.filter.Room.Timeline.wantsEvent(ev)
+}
+
+// olderEvents asks the room server for what comes before the tail, newest
+// first, and sets whether the timeline is limited.
+func (a *answer) olderEvents(ctx context.Context, t *timeline, p *part, want int) ([]*event, error) {
+	from := roomapi.Position{Partition: p.room.partition, Seq: p.upper}
+	if len(t.window) > 0 {
+		from = before(t.window[0].Position)
+	}
+	to := roomapi.Position{Partition: p.room.partition, Seq: p.lower}
+	var taken []*event
+	for range maxHistoryPages {
+		res, err := roomapi.QueryHistory.Call(ctx, a.s.caller, &roomapi.HistoryRequest{
+			RoomID: p.room.id, From: from, To: to, Backwards: true, Limit: max(want-len(taken), 0) + 1, Viewer: a.u.id})
+		if err != nil {
+			return nil, err
+		}
+		for _, stored := range res.Events {
+			ev := fromStored(stored)
+			if !a.wants(ev) {
+				continue
+			}
+			if len(taken) == want {
+				t.limited = true
+				return taken, nil
+			}
+			taken = append(taken, ev)
+		}
+		if !res.More {
+			t.limited = t.limited || res.Gap
+			return taken, nil
+		}
+		from = res.Next
+	}
+	t.limited = true
+	return taken, nil
+}

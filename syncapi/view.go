@@ -1,0 +1,219 @@
+package syncapi
+
+import (
+	"container/list"
+	"context"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/rpc"
+	roomapi "github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/syncapi/storage"
+	userapi "github.com/matrix-org/dendrite/userapi/api"
+)
+
+// view is what this instance knows of rooms and users: what is used in memory,
+// the rest in the database. The applier writes it, requests read it.
+type view struct {
+	store  *storage.Store
+	caller rpc.Caller
+	log    *logrus.Entry
+	server string // our server's name
+	now    func() time.Time
+	// shape has the partitions of the topics.
+	shape *vector
+
+	maxUsers    int
+	maxBytes    int64 // of rooms
+	loadTimeout time.Duration
+
+	mu    sync.Mutex
+	rooms map[string]*room
+	users map[string]*user
+	order *list.List // of *room, the ones with something to drop; last used first
+	// progress is the Seq per partition of room.output whose rooms have been
+	// looked up for being changed: a room made now misses nothing after it.
+	progress []int64
+	// dirty holds what the table rooms does not have yet.
+	dirty map[string]storage.Room
+	// unread holds checkpoints of counts to be stored.
+	unread []storage.Unread
+	bytes  int64
+
+	// presence is what was last said of each user, see presence.go.
+	presence presences
+
+	applied atomic.Pointer[vector]
+	// advance is closed and made anew whenever applied is.
+	advance atomic.Pointer[chan struct{}]
+}
+
+func newView(store *storage.Store, caller rpc.Caller, log *logrus.Entry, server string, shape *vector) *view {
+	v := &view{
+		store: store, caller: caller, log: log, server: server, now: time.Now, shape: shape,
+		maxUsers: 10_000, maxBytes: 64 << 20, loadTimeout: 30 * time.Second,
+		rooms: map[string]*room{}, users: map[string]*user{}, order: list.New(),
+		progress: make([]int64, len(shape.rooms)), dirty: map[string]storage.Room{},
+		presence: presences{users: map[string]presence{}},
+	}
+	v.publish(shape.clone())
+	return v
+}
+
+// publish makes a vector the one that requests see.
+func (v *view) publish(at *vector) {
+	v.applied.Store(at)
+	fresh := make(chan struct{})
+	if old := v.advance.Swap(&fresh); old != nil {
+		close(*old)
+	}
+}
+
+// roomLocked returns a room in memory, making a stub. v.mu is held.
+func (v *view) roomLocked(id string) (r *room, fresh bool) {
+	r, ok := v.rooms[id]
+	if !ok {
+		p := eventlog.PartitionFor(id, len(v.progress))
+		r = &room{id: id, partition: p, active: map[*user]struct{}{}}
+		r.tail.from = v.progress[p]
+		if d, ok := v.dirty[id]; ok {
+			r.latest, r.joined, r.invited, r.counted = d.Seq, d.Joined, d.Invited, d.Seq
+		}
+		v.rooms[id] = r
+	}
+	return r, !ok
+}
+
+// stubs returns the rooms in memory, loading what is not. The caller unpins them.
+func (v *view) stubs(ctx context.Context, ids []string) (map[string]*room, error) {
+	out := make(map[string]*room, len(ids))
+	var cold []string
+	v.mu.Lock()
+	for _, id := range ids {
+		r, fresh := v.roomLocked(id)
+		r.pins++
+		out[id] = r
+		if fresh || r.last() == 0 {
+			cold = append(cold, id)
+		}
+	}
+	v.mu.Unlock()
+	if len(cold) == 0 {
+		return out, nil
+	}
+	// The stubs are there already, so that what is applied meanwhile is seen.
+	rows, err := v.store.Rooms(ctx, cold)
+	if err != nil {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.unpinRooms(out)
+		return nil, err
+	}
+	for _, row := range rows {
+		r := out[row.RoomID]
+		r.mu.Lock()
+		r.latest = max(r.latest, row.Seq)
+		if r.counted < row.Seq {
+			r.joined, r.invited, r.counted = row.Joined, row.Invited, row.Seq
+		}
+		r.mu.Unlock()
+	}
+	return out, nil
+}
+
+// unpinRooms ends a use of rooms. v.mu is held.
+func (v *view) unpinRooms(rooms map[string]*room) {
+	for _, r := range rooms {
+		r.pins--
+		v.dropIdleRoom(r)
+	}
+}
+
+// dropIdleRoom forgets a room that nobody needs. v.mu is held.
+func (v *view) dropIdleRoom(r *room) {
+	if len(r.active) > 0 || r.pins > 0 || r.place != nil || v.rooms[r.id] != r {
+		return
+	}
+	delete(v.rooms, r.id)
+	// Who still holds the room finds it empty, not complete.
+	r.forgetTail(math.MaxInt64)
+}
+
+// grown accounts for bytes of a room, makes it the last used, and drops tails
+// of the least used rooms while there is too much.
+func (v *view) grown(r *room, by int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.grownLocked(r, by)
+}
+
+func (v *view) grownLocked(r *room, by int64) {
+	v.bytes += by
+	if r.place == nil {
+		r.place = v.order.PushFront(r)
+	} else {
+		v.order.MoveToFront(r.place)
+	}
+	for v.bytes > v.maxBytes && v.order.Len() > 1 {
+		old := v.order.Remove(v.order.Back()).(*room)
+		old.place = nil
+		v.bytes -= old.forgetTail(v.progress[old.partition])
+		v.dropIdleRoom(old)
+	}
+}
+
+// purge forgets all of a room.
+func (v *view) purge(roomID string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	r, ok := v.rooms[roomID]
+	if !ok {
+		return
+	}
+	if r.place != nil {
+		v.order.Remove(r.place)
+		r.place = nil
+	}
+	v.bytes -= r.forgetTail(v.progress[r.partition])
+	for u := range r.active {
+		u.mu.Lock()
+		delete(u.rooms, roomID)
+		u.mu.Unlock()
+	}
+	clear(r.active)
+	v.dropIdleRoom(r)
+}
+
+// reach waits until the view covers a vector, or ctx is done.
+func (v *view) reach(ctx context.Context, want *vector) bool {
+	for {
+		changed := *v.advance.Load()
+		if v.applied.Load().covers(want) {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// heads asks the writers how far they have committed: what a request without
+// a token has to see (design rule 11).
+func (v *view) heads(ctx context.Context) (*vector, error) {
+	rooms, err := roomapi.QueryHeads.Call(ctx, v.caller, &roomapi.HeadsRequest{})
+	if err != nil {
+		return nil, err
+	}
+	users, err := userapi.QueryHeads.Call(ctx, v.caller, &userapi.HeadsRequest{})
+	if err != nil {
+		return nil, err
+	}
+	return &vector{rooms: rooms.Seqs, users: users.Seqs, ephID: v.shape.ephID}, nil
+}

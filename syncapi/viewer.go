@@ -1,0 +1,134 @@
+package syncapi
+
+import (
+	"context"
+	"strings"
+
+	"github.com/matrix-org/dendrite/common/httpapi"
+	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
+	roomapi "github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/syncapi/storage"
+)
+
+// viewer is a user who reads a room otherwise than by /sync.
+type viewer struct {
+	userID, deviceID string
+	roomID           string
+	ignored          map[string]struct{}
+	changes          []storage.Membership
+	// member tells whether the user is or was joined.
+	member bool
+	now    int64 // milliseconds
+}
+
+// wants tells whether the viewer wants an event.
+func (v *viewer) wants(f *eventFilter, ev *event) bool {
+	if _, ignored := v.ignored[ev.Sender()]; ignored && !ev.IsState() {
+		return false
+	}
+	return f.wantsEvent(ev)
+}
+
+// pathID reads an identifier of the path.
+func (s *Server) pathID(r *httpapi.Request, name string) (string, error) {
+	id := r.PathValue(name)
+	if id == "" || len(id) > gomatrixserverlib.MaxIDBytes {
+		return "", matrixerror.InvalidParam("%s is not an identifier", name)
+	}
+	return id, nil
+}
+
+// viewer checks that the requester may look into the room at all: members and
+// those who were, and everybody where history is world-readable. What of it
+// they may see is decided for each event.
+func (s *Server) viewer(r *httpapi.Request, roomID string) (*viewer, error) {
+	ctx := r.Context()
+	s.active(r, false, "")
+	u, err := s.view.user(ctx, r.Device.UserID)
+	if err != nil {
+		return nil, err
+	}
+	defer s.view.release(u)
+	v := &viewer{userID: u.id, deviceID: r.Device.DeviceID, roomID: roomID, now: s.now().UnixMilli()}
+	u.mu.Lock()
+	v.ignored = u.ignored
+	if m := u.rooms[roomID]; m != nil {
+		v.changes = m.changes
+	}
+	u.mu.Unlock()
+	for _, c := range v.changes {
+		v.member = v.member || c.Membership == "join"
+	}
+	if v.member {
+		return v, nil
+	}
+	return v, s.mayLook(ctx, v)
+}
+
+// mayLook decides for users whom the view does not know as members: it may lag
+// behind a join that was answered already.
+func (s *Server) mayLook(ctx context.Context, v *viewer) error {
+	forbidden := matrixerror.Forbidden("You are not a member of the room")
+	if !strings.HasPrefix(v.roomID, "!") {
+		return forbidden
+	}
+	res, err := roomapi.QueryState.Call(ctx, s.caller, &roomapi.StateRequest{RoomID: v.roomID, Keys: []gomatrixserverlib.StateKey{
+		{Type: "m.room.history_visibility"}, {Type: typeMember, StateKey: v.userID}}})
+	if matrixerror.Is(err, "M_NOT_FOUND") {
+		return forbidden // the same answer as for a room that is there
+	}
+	if err != nil {
+		return err
+	}
+	for _, ev := range res.Events {
+		switch ev.Type() {
+		case typeMember:
+			if ev.Membership() == "join" {
+				v.member = true
+				v.changes = append(v.changes, storage.Membership{UserID: v.userID, RoomID: v.roomID, Seq: ev.Position.Seq,
+					Membership: ev.Membership(), EventID: ev.EventID(), Sender: ev.Sender()})
+				return nil
+			}
+		default:
+			if hv, ok := member(ev.Content(), "history_visibility"); ok && string(hv) == `"world_readable"` {
+				v.member = true
+			}
+		}
+	}
+	if v.member {
+		return nil
+	}
+	return forbidden
+}
+
+// shownTo prepares how events are shown to a viewer: with room_id, with what
+// other events say of them, and with their aggregations.
+func (s *Server) shownTo(ctx context.Context, v *viewer, events []*event) (*shown, error) {
+	sh := &shown{
+		userID: v.userID, deviceID: v.deviceID, now: v.now, withRoomID: true,
+		memberAt: func(seq int64) string { return memberAt(v.changes, seq) },
+	}
+	var err error
+	if sh.extra, err = s.lookUp(ctx, v.roomID, events, nil); err != nil {
+		return nil, err
+	}
+	if err := s.bundle(ctx, v.roomID, events, 0, v.ignored, sh); err != nil {
+		return nil, err
+	}
+	return sh, nil
+}
+
+// visibleEvent finds an event that the viewer may see: 404 when there is none.
+func (s *Server) visibleEvent(ctx context.Context, v *viewer, eventID string) (*event, error) {
+	res, err := roomapi.QueryEvents.Call(ctx, s.caller, &roomapi.EventsRequest{RoomID: v.roomID, EventIDs: []string{eventID}, Viewer: v.userID})
+	if err != nil {
+		return nil, err
+	}
+	for _, ev := range res.Events {
+		if ev.EventID() == eventID && ev.RoomID() == v.roomID && !ev.Outlier && !ev.Rejected && !ev.SoftFailed {
+			return fromStored(ev), nil
+		}
+	}
+	return nil, matrixerror.NotFound("Event not found")
+}
