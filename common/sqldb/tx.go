@@ -106,3 +106,8 @@ func (tx *Tx) lists(args []any) error {
 	}
 	return nil
 }
+
+// Script runs a text of several statements without arguments, not prepared.
+func (tx *Tx) Script(ctx context.Context, text string) (sql.Result, error) {
+	return tx.conn.ExecContext(ctx, text)
+}

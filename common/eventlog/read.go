@@ -1,0 +1,108 @@
+package eventlog
+
+import (
+	"context"
+	"fmt"
+)
+
+// MultiReader is implemented by logs that can wait on several partitions at
+// once; others are read with a goroutine for each.
+type MultiReader interface {
+	// ReadMany is Read for several partitions of a topic: from maps partition
+	// to offset, and the answer holds those that have records.
+	ReadMany(ctx context.Context, topic string, from map[int]int64, maxBytes int) (map[int][]Record, error)
+}
+
+// Read implements Log.
+func (l *Embedded) Read(ctx context.Context, name string, number int, from int64, maxBytes int) ([]Record, error) {
+	for {
+		t, p, err := l.partition(name, number)
+		if err != nil {
+			return nil, err
+		}
+		t.mu.Lock()
+		records, wake, err := l.look(t, p, from, maxBytes)
+		t.mu.Unlock()
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%w: %s/%d at %d", err, name, number, from)
+		case records != nil:
+			return records, nil
+		case wake == nil:
+			return l.readStored(ctx, name, p, from, maxBytes)
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// look returns records from memory, or a channel to wait on, or neither when
+// they have to be read from the store. The topic is locked.
+func (l *Embedded) look(t *topic, p *partition, from int64, maxBytes int) ([]Record, chan struct{}, error) {
+	if from < p.start || from > p.end {
+		return nil, nil, ErrOffsetOutOfRange
+	}
+	if from == p.end {
+		return nil, t.waitChannel(), nil
+	}
+	records, _ := p.fromTail(from, maxBytes)
+	return records, nil, nil
+}
+
+// ReadMany implements MultiReader.
+func (l *Embedded) ReadMany(ctx context.Context, name string, from map[int]int64, maxBytes int) (map[int][]Record, error) {
+	for {
+		out, wake, err := l.lookMany(ctx, name, from, maxBytes)
+		if err != nil || len(out) > 0 {
+			return out, err
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (l *Embedded) lookMany(ctx context.Context, name string, from map[int]int64, maxBytes int) (map[int][]Record, chan struct{}, error) {
+	out := map[int][]Record{}
+	var wake chan struct{}
+	var stored []*partition
+	var offsets []int64
+	var numbers []int
+	for number, offset := range from {
+		t, p, err := l.partition(name, number)
+		if err != nil {
+			return nil, nil, err
+		}
+		t.mu.Lock()
+		records, w, err := l.look(t, p, offset, maxBytes)
+		t.mu.Unlock()
+		switch {
+		case err != nil:
+			return nil, nil, fmt.Errorf("%w: %s/%d at %d", err, name, number, offset)
+		case records != nil:
+			out[number] = records
+		case w == nil:
+			stored, offsets, numbers = append(stored, p), append(offsets, offset), append(numbers, number)
+		case wake == nil:
+			// The first channel taken: it is closed by anything that any
+			// partition gets after its look.
+			wake = w
+		}
+	}
+	for i, p := range stored {
+		records, err := l.readStored(ctx, name, p, offsets[i], maxBytes)
+		if err != nil {
+			return nil, nil, err
+		}
+		out[numbers[i]] = records
+	}
+	if len(from) == 0 {
+		wake = make(chan struct{}) // nothing to wait for but ctx
+	}
+	return out, wake, nil
+}
