@@ -56,6 +56,9 @@ func (s *Server) send(r *httpapi.Request) (any, error) {
 			return nil, err
 		}
 	}
+	if err := s.checkAnnotation(ctx, r.Device, roomID, typ, txnID, content); err != nil {
+		return nil, err
+	}
 	requestID := transactionID(r.Device, "PUT", "/rooms/"+roomID+"/send/"+typ, txnID)
 	return s.appendEvent(ctx, r.Device, roomID, requestID, txnID, proto)
 }

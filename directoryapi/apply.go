@@ -1,6 +1,7 @@
 package directoryapi
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/directoryapi/api"
+	"github.com/matrix-org/dendrite/directoryapi/storage"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomserver "github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -25,6 +27,14 @@ type change struct {
 	joined    int
 	patches   []patch
 	members   []memberChange
+	// annotation is what a local user has sent, redacts what was redacted.
+	annotation *storage.Annotation
+	redacts    string
+}
+
+// idle tells that the view stays as it is.
+func (c *change) idle() bool {
+	return !c.purged && !c.describes && len(c.members) == 0 && c.annotation == nil && c.redacts == ""
 }
 
 // memberChange is a local user's new membership; "" for none any more.
@@ -95,6 +105,16 @@ func (s *Server) writeChange(ctx context.Context, tx *sqldb.Tx, c *change) error
 	if c.purged {
 		return s.db.PurgeRoom(ctx, tx, c.roomID)
 	}
+	if c.annotation != nil {
+		if err := s.db.PutAnnotation(ctx, tx, c.annotation); err != nil {
+			return err
+		}
+	}
+	if c.redacts != "" {
+		if err := s.db.DropAnnotation(ctx, tx, c.roomID, c.redacts); err != nil {
+			return err
+		}
+	}
 	for _, m := range c.members {
 		if err := s.db.PutMembership(ctx, tx, m.userID, m.room); err != nil {
 			return err
@@ -134,6 +154,10 @@ func (s *Server) read(value []byte) (change, error) {
 		return c, nil
 	case roomserver.OutputOutOfRoom:
 		return c, s.readOutOfRoom(rec, lines, &c)
+	}
+	c.redacts = rec.Redacts
+	if c.annotation, err = annotationOf(rec, lines); err != nil {
+		return c, err
 	}
 	for i := range rec.Changes {
 		ch := &rec.Changes[i]
@@ -193,4 +217,24 @@ func changedEvent(rec *roomserver.OutputRecord, ch *roomserver.StateChange, line
 func (s *Server) local(userID string) bool {
 	_, server, ok := strings.Cut(userID, ":")
 	return ok && server == s.serverName
+}
+
+// annotationOf reads an annotation that a local user has sent; nil for all
+// other events, most of which are told from it without being parsed.
+func annotationOf(rec *roomserver.OutputRecord, lines [][]byte) (*storage.Annotation, error) {
+	if !rec.Local || rec.SoftFailed || rec.StateKey != nil || rec.Kind != roomserver.OutputEvent ||
+		len(lines) == 0 || !bytes.Contains(lines[0], []byte("m.annotation")) {
+		return nil, nil
+	}
+	event, err := gomatrixserverlib.ParseStoredEvent(lines[0], gomatrixserverlib.RoomVersion(rec.RoomVersion), rec.EventID)
+	if err != nil {
+		return nil, err
+	}
+	rel, ok := api.ParseAnnotation(event.Content())
+	if !ok {
+		return nil, nil
+	}
+	return &storage.Annotation{
+		RoomID: rec.RoomID, Parent: rel.EventID, Sender: rec.Sender, Type: rec.Type, Key: rel.Key, EventID: rec.EventID,
+	}, nil
 }

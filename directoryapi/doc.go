@@ -1,14 +1,15 @@
 // Package directoryapi keeps what is looked up by something else than a room:
 // the aliases of this server, which rooms are published, what rooms look like
-// in the directory, and which rooms each local user is in.
+// in the directory, which rooms each local user is in, and which annotations
+// (reactions) local users have sent.
 //
 // It decides which room an alias names (one, for ever until it is removed) and
 // in which order the published directory is shown. Who may change either is
 // the client-api's to decide.
 //
 // Topics: reads room.output. Tables: aliases, published and upgrades are rows
-// that nothing else can restore, committed with fsync; rooms, memberships and
-// positions are a view of room.output, committed with the offsets of what they
+// that nothing else can restore, committed with fsync; rooms, memberships,
+// annotations and positions are a view of room.output, committed with the offsets of what they
 // were made from.
 //
 // Asks nobody.

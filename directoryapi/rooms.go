@@ -59,6 +59,19 @@ func (s *Server) queryUserRooms(ctx context.Context, req *api.UserRoomsRequest) 
 	return &api.UserRoomsResponse{Rooms: rooms}, nil
 }
 
+func (s *Server) queryAnnotation(ctx context.Context, req *api.AnnotationRequest) (*api.AnnotationResponse, error) {
+	if err := s.wait(ctx, req.AtLeast); err != nil {
+		return nil, err
+	}
+	id, err := s.db.AnnotationOf(ctx, storage.Annotation{
+		RoomID: req.RoomID, Parent: req.EventID, Sender: req.Sender, Type: req.Type, Key: req.Key,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &api.AnnotationResponse{EventID: id}, nil
+}
+
 func (s *Server) queryPublicRooms(ctx context.Context, req *api.PublicRoomsRequest) (*api.PublicRoomsResponse, error) {
 	q := storage.PublicQuery{Search: strings.ToLower(req.Search), Types: req.Types, Limit: defaultPage}
 	if req.Limit > 0 {

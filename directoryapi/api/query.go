@@ -28,6 +28,8 @@ var (
 	QueryRooms = rpc.NewMethod[RoomsRequest, RoomsResponse](Service, "rooms")
 	// QueryUserRooms lists a local user's rooms.
 	QueryUserRooms = rpc.NewMethod[UserRoomsRequest, UserRoomsResponse](Service, "user_rooms")
+	// QueryAnnotation finds an annotation that a local user has sent.
+	QueryAnnotation = rpc.NewMethod[AnnotationRequest, AnnotationResponse](Service, "annotation")
 )
 
 // AliasRequest names an alias of this server.
@@ -148,3 +150,19 @@ type UserRoom struct {
 	// EventID is the member event.
 	EventID string
 }
+
+// AnnotationRequest asks whether a local user has annotated an event already
+// and not redacted that.
+// spec: client-server-api §avoiding-duplicate-annotations
+type AnnotationRequest struct {
+	RoomID, EventID   string // of the annotated event
+	Sender, Type, Key string // of the annotation
+	// AtLeast is that of UserRoomsRequest.
+	AtLeast []int64
+}
+
+// RoutingKey implements rpc.Routed.
+func (r *AnnotationRequest) RoutingKey() string { return r.RoomID }
+
+// AnnotationResponse holds the annotation's event ID; "" when there is none.
+type AnnotationResponse struct{ EventID string }

@@ -61,7 +61,7 @@ func (d *Database) SetJoined(ctx context.Context, tx *sqldb.Tx, roomID string, j
 
 // PurgeRoom removes all that is about a room within a transaction.
 func (d *Database) PurgeRoom(ctx context.Context, tx *sqldb.Tx, roomID string) error {
-	for _, text := range []string{deleteRoom, deleteRoomMemberships, deletePublished, deleteRoomAliases} {
+	for _, text := range []string{deleteRoom, deleteRoomMemberships, deleteRoomAnnotations, deletePublished, deleteRoomAliases} {
 		if _, err := tx.Exec(ctx, text, roomID); err != nil {
 			return err
 		}

@@ -53,6 +53,19 @@ CREATE TABLE memberships (
 );
 CREATE INDEX memberships_room ON memberships (room_id);
 
+-- Annotations (reactions) that local users have sent and not redacted; key_hash
+-- is the SHA-256 of the key in hexadecimal.
+CREATE TABLE annotations (
+    room_id  TEXT NOT NULL,
+    parent   TEXT NOT NULL,
+    sender   TEXT NOT NULL,
+    type     TEXT NOT NULL,
+    key_hash TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    PRIMARY KEY (room_id, parent, sender, type, key_hash)
+);
+CREATE INDEX annotations_event ON annotations (event_id);
+
 -- The last Seq of each partition of room.output that the view has applied.
 CREATE TABLE positions (
     partition_id BIGINT PRIMARY KEY,
@@ -61,6 +74,7 @@ CREATE TABLE positions (
 
 -- +goose Down
 DROP TABLE positions;
+DROP TABLE annotations;
 DROP TABLE memberships;
 DROP TABLE rooms;
 DROP TABLE upgrades;
