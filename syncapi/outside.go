@@ -2,6 +2,7 @@ package syncapi
 
 import (
 	"context"
+	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -68,6 +69,9 @@ func (a *answer) appendLeft(ctx context.Context, body []byte, p *part) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
+	if err := a.ownLeave(ctx, p, t); err != nil {
+		return nil, err
+	}
 	state, err := a.leftState(ctx, p, t)
 	if err != nil {
 		return nil, err
@@ -80,6 +84,29 @@ func (a *answer) appendLeft(ctx context.Context, body []byte, p *part) ([]byte, 
 		return nil, err
 	}
 	return append(body, '}'), nil
+}
+
+// ownLeave makes sure that the timeline ends with the event by which the user
+// left, which tells the client that an invite was rejected or taken back,
+// although who was never joined may see nothing of the room.
+func (a *answer) ownLeave(ctx context.Context, p *part, t *timeline) error {
+	id := p.now.EventID
+	if id == "" || slices.ContainsFunc(t.events, func(ev *event) bool { return ev.EventID() == id }) {
+		return nil
+	}
+	found := map[string]*event{id: nil}
+	for _, ev := range t.window {
+		if ev.Event != nil && ev.EventID() == id {
+			found[id] = ev
+		}
+	}
+	if err := a.s.fetch(ctx, p.room.id, found); err != nil {
+		return err
+	}
+	if ev := found[id]; ev != nil && a.wants(ev) {
+		t.events = append(t.events, ev)
+	}
+	return nil
 }
 
 // leftState is the state that a user who has left may see: none of a room

@@ -1,6 +1,7 @@
 package syncapi
 
 import (
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/syncapi/storage"
 )
 
@@ -19,33 +20,12 @@ func visible(changes []storage.Membership, ev *event, userID string) bool {
 			joinsLater = true
 		}
 	}
-	memberships := []string{prior}
-	if ev.isTarget(userID) {
-		memberships = append(memberships, ev.Membership())
+	hv := ev.HistoryVisibility
+	if ev.hvBefore != "" && ev.Type() == "m.room.history_visibility" {
+		hv = ev.hvBefore
 	}
-	rules := []string{ev.HistoryVisibility}
-	if ev.Type() == "m.room.history_visibility" && ev.hvBefore != "" {
-		rules = append(rules, ev.hvBefore)
-	}
-	for _, rule := range rules {
-		for _, m := range memberships {
-			if allows(rule, m, joinsLater) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func allows(rule, membership string, joinsLater bool) bool {
-	switch {
-	case rule == "world_readable", membership == "join":
-		return true
-	case rule == "invited":
-		return membership == "invite"
-	case rule == "joined":
-		return false
-	default: // shared, unset or not understood
-		return joinsLater
-	}
+	return gomatrixserverlib.VisibleToUser(gomatrixserverlib.UserView{
+		Event: ev.Event, UserID: userID, Membership: prior,
+		Visibility: gomatrixserverlib.HistoryVisibility(hv), JoinedSince: joinsLater,
+	})
 }
