@@ -182,16 +182,20 @@ func (s *Server) stateToCopy(ctx context.Context, roomID string) (*oldRoom, erro
 // planUpgrade makes the events of the new room: the same each time but for what
 // has changed in the old room since, which the room server then ignores.
 func (s *Server) planUpgrade(ctx context.Context, up *directory.Upgrade, old *oldRoom) (*newRoom, error) {
+	join, err := s.profiled(ctx, up.UserID, memberContent{Membership: "join"})
+	if err != nil {
+		return nil, err
+	}
+	return s.upgradePlan(up, old, join)
+}
+
+func (s *Server) upgradePlan(up *directory.Upgrade, old *oldRoom, join memberContent) (*newRoom, error) {
 	plan := &newRoom{version: gomatrixserverlib.RoomVersion(up.Version), ts: up.TS}
 	content, err := successorContent(up, old)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.begin(plan, up.UserID, content, up.Seed); err != nil {
-		return nil, err
-	}
-	join, err := s.profiled(ctx, up.UserID, memberContent{Membership: "join"})
-	if err != nil {
 		return nil, err
 	}
 	first, last, err := upgradedLevels(up, old)
