@@ -278,6 +278,10 @@ func TestResolveV1(t *testing.T) {
 	delete(without, StateKey{"m.room.member", "@u:t"})
 	requireState(t, r.v, r.resolve(base, without), "m.room.member", "@u:t", base[StateKey{"m.room.member", "@u:t"}])
 
+	// Power levels come first: without them a may not ban.
+	banned1, bans := r.run(base, member_("@a:s", "@u:t", "ban"))
+	requireState(t, r.v, r.resolve(first, banned1), "m.room.member", "@u:t", bans[0])
+
 	// Members: a ban at the same depth as a profile change, by hash of the ID.
 	join, _ := r.run(base, `m.room.member @u:t @u:t {"membership":"join","displayname":"U"}`)
 	ban, banned := r.run(base, member_("@a:s", "@u:t", "ban"))
@@ -295,6 +299,37 @@ func TestSortV1(t *testing.T) {
 	// sha1sum says c1... of $a and 77... of $b.
 	if want := []string{"$c", "$a", "$b", "$d"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestIsPowerEvent(t *testing.T) {
+	r := newAuthRoom(t, RoomVersionV10, "")
+	for line, want := range map[string]bool{
+		`m.room.power_levels @a:s ""`: true, `m.room.join_rules @a:s ""`: true, `m.room.power_levels @a:s -`: false,
+		member_("@a:s", "@u:t", "ban"): true, member_("@a:s", "@u:t", "leave"): true, member_("@u:t", "@u:t", "leave"): false,
+		member_("@a:s", "@u:t", "invite"): false, member_("@u:t", "@u:t", "join"): false, `m.room.topic @a:s ""`: false,
+		`m.room.member @a:s - {"membership":"ban"}`: false,
+	} {
+		if got := isPowerEvent(r.line(line)); got != want {
+			t.Errorf("%s: %v", line, got)
+		}
+	}
+}
+
+func TestMissingEventsErrorIsShort(t *testing.T) {
+	err := &MissingEventsError{EventIDs: slices.Repeat([]string{"$e"}, 1000)}
+	if text := err.Error(); len(text) > 100 || !strings.Contains(text, "990 more") {
+		t.Errorf("%s", text)
+	}
+}
+
+// A provider that gives events of another room version is at fault.
+func TestResolveOtherVersion(t *testing.T) {
+	r, base := newForkRoom(t, RoomVersionV10)
+	x, _ := r.run(base, `m.room.topic @a:s "" {}`)
+	_, err := ResolveState(RoomVersionV11, []map[StateKey]string{base.ids(), x.ids()}, &mapProvider{events: r.events})
+	if !errors.Is(err, ErrBadEvent) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -54,6 +54,14 @@ func TestAuthoriseThirdPartyInvite(t *testing.T) {
 	})
 }
 
+func TestDecodeAnyBase64(t *testing.T) {
+	for text, want := range map[string]bool{"+/+/": true, "-_-_": true, "-_-_-w==": true, "+_": false, "!": false, "": true} {
+		if b, ok := decodeAnyBase64(text); ok != want || ok && text != "" && b[0] != 0xfb {
+			t.Errorf("%q: %x, %v", text, b, ok)
+		}
+	}
+}
+
 // Many keys and many signatures must not cost a check for each pair.
 func TestThirdPartyInviteIsBounded(t *testing.T) {
 	var keys, signatures strings.Builder

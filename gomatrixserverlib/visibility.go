@@ -51,10 +51,8 @@ type UserView struct {
 	Membership string
 
 	// JoinedSince says that the user joined at some point after the event,
-	// or is in the room now. Who is in the room now may see all shared
-	// history; who has left, what was shared when it last joined: for that
-	// user the caller sets JoinedSince for events before its last leave
-	// only, and asks nothing about events after.
+	// whether or not it has left since: it then was allowed to see what was
+	// shared, and still is.
 	JoinedSince bool
 }
 
@@ -101,7 +99,7 @@ type ServerView struct {
 	Joined, Invited bool
 
 	// JoinedSince says that some user of the server joined at some point
-	// after the event, or is in the room now.
+	// after the event, whether or not it has left since.
 	JoinedSince bool
 }
 
