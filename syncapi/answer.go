@@ -30,6 +30,8 @@ type answer struct {
 	// accountAll is all account data, where all was asked for.
 	accountAll map[string]map[string]jsontext.Value
 	parts      []*part
+	// device is what a lazily loading device was sent, where it is one.
+	device *sentDevice
 	// something is set once the answer holds more than its token.
 	something bool
 }
@@ -53,6 +55,9 @@ func newAnswer(s *Server, req *syncRequest, u *user, deviceID string) *answer {
 func (a *answer) build(ctx context.Context) ([]byte, error) {
 	if err := a.collect(ctx); err != nil {
 		return nil, err
+	}
+	if a.filter.lazy() {
+		a.device = a.s.sent.of(a.u.id, a.deviceID, a.since, a.cut)
 	}
 	body := make([]byte, 0, 512+1024*len(a.parts))
 	body = append(body, `{"next_batch":`...)
@@ -83,6 +88,9 @@ func (a *answer) collect(ctx context.Context) error {
 		if !a.filter.Room.wantsRoom(id) {
 			continue
 		}
+		if a.quiet(m) {
+			continue
+		}
 		p := a.classify(m)
 		switch {
 		case p == nil:
@@ -110,6 +118,23 @@ func (a *answer) collect(ctx context.Context) error {
 		}
 	})
 	return nil
+}
+
+// quiet tells at little cost that the client knows all of a joined room
+// already: the most frequent case by far.
+func (a *answer) quiet(m *membership) bool {
+	r := m.room
+	if a.since == nil || a.req.full || len(a.account[r.id]) > 0 {
+		return false
+	}
+	since := a.since.room(r.partition)
+	if last := m.changes[len(m.changes)-1]; last.Seq > since || last.Membership != "join" {
+		return false
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.latest <= since && r.typing.pos <= a.since.sinceEph(r.typing.partition, a.cut.ephID) &&
+		r.receipts != nil && r.receipts.loaded && covers(a.since.users, r.receipts.highest)
 }
 
 // receiptsOf brings the receipts of joined rooms into memory, in chunks.

@@ -279,9 +279,13 @@ func (a *application) applyRoom(rec *roomapi.OutputRecord, ev *event, members []
 		if !ok {
 			continue
 		}
-		u.apply(func() { v.changeMembership(u, r, m) })
+		u.apply(func() {
+			current, _ := v.roomLocked(m.RoomID) // later, where the user is being loaded
+			v.changeMembership(u, current, m)
+		})
 		a.woken[u] = struct{}{}
 	}
+	v.dropIdleRoom(r)
 }
 
 func (a *application) takeUser(ctx context.Context, s *source, record eventlog.Record) error {

@@ -96,20 +96,29 @@ func (s *Server) bundleFrom(ctx context.Context, roomID string, events []*event,
 	if err := s.nested(ctx, roomID, parents, want, upTo, ignored, sh); err != nil {
 		return err
 	}
-	for id, b := range parents {
-		relations := b.append(sh, want)
-		if relations == nil {
-			continue
+	// Threads last: they show other events with their aggregations.
+	for _, threads := range []bool{false, true} {
+		for id, b := range parents {
+			if (b.latest != "") == threads {
+				sh.relate(id, b.append(sh, want))
+			}
 		}
-		if sh.extra == nil {
-			sh.extra = map[string]*extras{}
-		}
-		if sh.extra[id] == nil {
-			sh.extra[id] = &extras{}
-		}
-		sh.extra[id].relations = relations
 	}
 	return nil
+}
+
+// relate notes the aggregations of an event; nil for none.
+func (s *shown) relate(id string, relations []byte) {
+	if relations == nil {
+		return
+	}
+	if s.extra == nil {
+		s.extra = map[string]*extras{}
+	}
+	if s.extra[id] == nil {
+		s.extra[id] = &extras{}
+	}
+	s.extra[id].relations = relations
 }
 
 // nested adds the aggregations of the latest events of threads, which hold no

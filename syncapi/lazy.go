@@ -54,7 +54,7 @@ func (a *answer) lazyMembers(ctx context.Context, p *part, t *timeline, state st
 // addMembers adds the member events of the users that the client does not
 // have: at the start of the timeline, or at its end for state_after.
 func (a *answer) addMembers(ctx context.Context, p *part, t *timeline, state stateMap, need map[string]struct{}) (stateMap, error) {
-	sent := a.s.sent.of(a.u.id, a.deviceID, a.since)
+	sent := a.device
 	if !a.filter.redundant() && !p.fresh {
 		for id := range need {
 			if sent.has(p.room.id, id) && !memberChanged(t.window, id) && t.whole {
@@ -87,7 +87,7 @@ func (a *answer) addMembers(ctx context.Context, p *part, t *timeline, state sta
 	}
 	for key, ev := range state {
 		if key.Type == typeMember && ev != nil {
-			sent.add(p.room.id, key.StateKey, a.cut)
+			sent.add(p.room.id, key.StateKey)
 		}
 	}
 	return state, nil
@@ -122,12 +122,15 @@ type sentDevice struct {
 	// those in the last answer, whose token is next.
 	confirmed, offered map[sentKey]struct{}
 	next               string
+	// seen is the token that the device came with last.
+	seen string
 }
 
 type sentKey struct{ room, user string }
 
-// of returns what is remembered of a device that comes with a token.
-func (s *sentMembers) of(userID, deviceID string, since *vector) *sentDevice {
+// of returns what is remembered of a device that comes with a token and gets an
+// answer up to the cut.
+func (s *sentMembers) of(userID, deviceID string, since, cut *vector) *sentDevice {
 	s.mu.Lock()
 	key := userID + "\x00" + deviceID
 	d, ok := s.devices[key]
@@ -147,16 +150,21 @@ func (s *sentMembers) of(userID, deviceID string, since *vector) *sentDevice {
 	switch {
 	case since == nil:
 		clear(d.confirmed)
-		clear(d.offered)
-		d.next = ""
-	case len(d.offered) > 0 && since.String() == d.next:
+	case since.String() == d.next:
 		for k := range d.offered {
 			d.confirmed[k] = struct{}{}
 		}
-		clear(d.offered)
+	case since.String() != d.seen:
+		// Another copy of the session, or one that went back: it has other answers.
+		clear(d.confirmed)
 	}
 	if len(d.confirmed) > maxSentMembers {
 		clear(d.confirmed)
+	}
+	clear(d.offered)
+	d.next, d.seen = cut.String(), ""
+	if since != nil {
+		d.seen = since.String()
 	}
 	return d
 }
@@ -168,14 +176,10 @@ func (d *sentDevice) has(room, user string) bool {
 	return ok
 }
 
-// add notes a member event in the answer that ends at the cut.
-func (d *sentDevice) add(room, user string, cut *vector) {
+// add notes a member event in the answer being built.
+func (d *sentDevice) add(room, user string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if token := cut.String(); d.next != token {
-		clear(d.offered)
-		d.next = token
-	}
 	if len(d.offered) < maxSentMembers {
 		d.offered[sentKey{room, user}] = struct{}{}
 	}

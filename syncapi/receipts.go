@@ -160,3 +160,13 @@ func (r *room) receiptsOf(user string) []storage.Receipt {
 	}
 	return out
 }
+
+// readSince tells whether the user has read something since the token.
+func (r *room) readSince(since *vector, u *user) bool {
+	for _, rec := range r.receiptsOf(u.id) {
+		if rec.Seq > since.user(u.partition) {
+			return true
+		}
+	}
+	return false
+}

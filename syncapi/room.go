@@ -151,20 +151,3 @@ func (r *room) forgetTail(applied int64) int64 {
 	r.heroes, r.bytes = nil, 0
 	return freed
 }
-
-// extend puts older events in front of a tail that begins right after them.
-func (r *room) extend(older []*event, from, to int64) int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.tail.from != to || len(r.tail.events)+len(older) > 2*maxTail {
-		return 0
-	}
-	var grown int64
-	for _, ev := range older {
-		grown += ev.size()
-	}
-	r.tail.events = append(slices.Clone(older), r.tail.events...)
-	r.tail.from = from
-	r.bytes += grown
-	return grown
-}

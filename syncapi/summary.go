@@ -17,7 +17,6 @@ type heroes struct {
 	// here are the first joined and invited members, gone the first who left
 	// or were banned: one more than is shown, for the client's own user.
 	here, gone []string
-	at         int64 // the Seq of the room that it was computed at
 }
 
 const shownHeroes = 5
@@ -59,7 +58,7 @@ func (a *answer) heroes(ctx context.Context, p *part) ([]string, error) {
 
 func (s *Server) findHeroes(ctx context.Context, r *room) (*heroes, error) {
 	at := r.last()
-	h := &heroes{at: at}
+	h := &heroes{}
 	names, err := roomapi.QueryState.Call(ctx, s.caller, &roomapi.StateRequest{RoomID: r.id, Keys: []gomatrixserverlib.StateKey{
 		{Type: "m.room.name"}, {Type: "m.room.canonical_alias"}}})
 	if err != nil {

@@ -1,0 +1,75 @@
+package syncapi
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// BenchmarkFanout is the answer to each of 200 up-to-date users for one event.
+func BenchmarkFanout(b *testing.B) {
+	m := newModel(b)
+	var users []string
+	for i := range 200 {
+		users = append(users, fmt.Sprintf("@u%d:test", i))
+	}
+	m.create(testRoom, alice, users...)
+	m.settle()
+	for _, u := range users {
+		m.sync(u, "")
+	}
+	since := m.view.applied.Load()
+	m.message(testRoom, alice, "a message of usual length, as people write them")
+	m.settle()
+	ctx := context.Background()
+	var loaded []*user
+	for _, id := range users {
+		u, err := m.view.user(ctx, id)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer m.view.release(u)
+		loaded = append(loaded, u)
+	}
+	req := &syncRequest{filter: noFilter(), since: since}
+	b.ReportAllocs()
+	var bytes int
+	for i := 0; b.Loop(); i++ {
+		a := newAnswer(m.s, req, loaded[i%len(loaded)], "D")
+		body, err := a.build(ctx)
+		if err != nil || !a.something {
+			b.Fatal(err, string(body))
+		}
+		bytes = len(body)
+	}
+	b.ReportMetric(float64(bytes), "bytes/answer")
+}
+
+// BenchmarkInitial is an initial sync of 50 rooms with 20 events each.
+func BenchmarkInitial(b *testing.B) {
+	m := newModel(b)
+	for i := range 50 {
+		id := fmt.Sprintf("!r%d:test", i)
+		m.create(id, alice, bob)
+		m.send(sent{room: id, sender: alice, typ: "m.room.name", key: stateKey(""), content: `{"name":"a name"}`})
+		for range 20 {
+			m.message(id, bob, "a message of usual length, as people write them")
+		}
+	}
+	r := request(alice, "D", `/sync?filter={"room":{"timeline":{"limit":20}}}`, nil)
+	if _, err := m.s.sync(r); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	var bytes int
+	for b.Loop() {
+		v, err := m.s.sync(r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		bytes = len(v.(jsontext.Value))
+	}
+	b.ReportMetric(float64(bytes), "bytes/answer")
+}

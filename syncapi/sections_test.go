@@ -1,0 +1,244 @@
+package syncapi
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	userapi "github.com/matrix-org/dendrite/userapi/api"
+)
+
+const testRoom = "!a:test"
+
+func TestReceiptsPublicAndPrivate(t *testing.T) {
+	m := newModel(t)
+	m.create(testRoom, alice, bob)
+	id := m.message(testRoom, alice, "x")
+	since := m.sync(alice, "").Next
+	sinceBob := m.sync(bob, "").Next
+	m.receipt(bob, testRoom, id, receiptPublic, "")
+	m.receipt(bob, testRoom, id, receiptPrivate, "main")
+	m.settle()
+	ephemeral := func(a *answerOf) string {
+		events := a.Rooms.Join[testRoom].Ephemeral.Events
+		if len(events) != 1 || events[0].Type != "m.receipt" {
+			t.Fatalf("ephemeral: %+v", events)
+		}
+		return string(events[0].Content)
+	}
+	if got, want := ephemeral(m.sync(alice, since)), `{"`+id+`":{"m.read":{"@bob:test":{"ts":5}}}}`; got != want {
+		t.Errorf("alice sees %s", got)
+	}
+	private, _ := member(jsontext.Value(ephemeral(m.sync(bob, sinceBob))), id)
+	if got, _ := member(private, receiptPrivate); string(got) != `{"@bob:test":{"ts":5,"thread_id":"main"}}` {
+		t.Errorf("bob sees %s", private)
+	}
+	m.restart()
+	if got := ephemeral(m.sync(alice, since)); len(got) < 10 {
+		t.Errorf("after a restart: %s", got)
+	}
+}
+
+func TestTypingAndPresence(t *testing.T) {
+	m := newModel(t)
+	m.create(testRoom, alice, bob)
+	since := m.sync(alice, "").Next
+	m.sync(bob, "")
+	m.ephemeral(userapi.Ephemeral{Typing: &userapi.Typing{RoomID: testRoom, UserIDs: []string{bob}}})
+	m.ephemeral(userapi.Ephemeral{Presence: &userapi.Presence{UserID: bob, Presence: "online", CurrentlyActive: true}})
+	m.ephemeral(userapi.Ephemeral{Presence: &userapi.Presence{UserID: carol, Presence: "online"}})
+	waitFor(t, func() bool { return m.view.applied.Load().eph[0] == 3 })
+	a := m.sync(alice, since)
+	if got := a.Rooms.Join[testRoom].Ephemeral.Events; len(got) != 1 || string(got[0].Content) != `{"user_ids":["@bob:test"]}` {
+		t.Errorf("typing: %+v", got)
+	}
+	if got := a.Presence.Events; len(got) != 1 || got[0].Sender != bob {
+		t.Errorf("presence: %+v", got)
+	}
+	m.ephemeral(userapi.Ephemeral{Typing: &userapi.Typing{RoomID: testRoom, UserIDs: []string{}}})
+	waitFor(t, func() bool { return m.view.applied.Load().eph[0] == 4 })
+	b := m.sync(alice, a.Next)
+	if got := b.Rooms.Join[testRoom].Ephemeral.Events; len(got) != 1 || string(got[0].Content) != `{"user_ids":[]}` {
+		t.Errorf("typing ends: %+v", got)
+	}
+	if len(b.Presence.Events) != 0 {
+		t.Errorf("presence again: %+v", b.Presence)
+	}
+}
+
+func TestAccountData(t *testing.T) {
+	m := newModel(t)
+	m.create(testRoom, alice, bob)
+	set := func(room, typ, content string) {
+		m.change(userapi.UserChange{UserID: alice, Kind: userapi.ChangeAccountData, RoomID: room, Type: typ, Content: jsontext.Value(content)})
+	}
+	set("", "g.old", `{"a":1}`)
+	first := m.sync(alice, "")
+	if !slices.Equal(first.Account.types(), []string{"g.old"}) {
+		t.Fatalf("initial: %v", first.Account.types())
+	}
+	set("", "g.new", `{"a":2}`)
+	set(testRoom, "m.tag", `{"tags":{}}`)
+	m.settle()
+	for range 2 {
+		a := m.sync(alice, first.Next)
+		if !slices.Equal(a.Account.types(), []string{"g.new"}) || !slices.Equal(a.Rooms.Join[testRoom].Account.types(), []string{"m.tag"}) {
+			t.Fatalf("%v, %v", a.Account.types(), a.Rooms.Join[testRoom].Account.types())
+		}
+		m.restart() // then the content has to be asked for
+	}
+	if got := m.sync(alice, first.Next, "filter", `{"account_data":{"types":[]},"room":{"account_data":{"not_types":["*"]}}}`); len(got.Account.Events)+len(got.Rooms.Join) > 0 {
+		t.Errorf("filtered: %+v", got)
+	}
+}
+
+func TestIgnoredUsers(t *testing.T) {
+	m := newModel(t)
+	m.create(testRoom, alice, bob)
+	since := m.sync(alice, "").Next
+	m.change(userapi.UserChange{UserID: alice, Kind: userapi.ChangeAccountData, Type: typeIgnored, Content: jsontext.Value(`{"ignored_users":{"@bob:test":{}}}`)})
+	m.message(testRoom, bob, "hidden")
+	m.send(sent{room: testRoom, sender: bob, typ: "m.room.topic", key: stateKey(""), content: `{"topic":"seen"}`})
+	m.create("!b:test", bob)
+	m.member("!b:test", bob, alice, "invite")
+	m.settle()
+	a := m.sync(alice, since)
+	events := a.Rooms.Join[testRoom].Timeline.Events
+	if len(events) != 1 || events[0].Type != "m.room.topic" || len(a.Rooms.Invite) != 0 {
+		t.Fatalf("%+v", a.Rooms)
+	}
+}
+
+func TestLazyMembers(t *testing.T) {
+	const lazy = `{"room":{"state":{"lazy_load_members":true},"timeline":{"limit":1}}}`
+	m := newModel(t)
+	m.create(testRoom, alice, bob, carol)
+	m.send(sent{room: testRoom, sender: alice, typ: "m.room.name", key: stateKey(""), content: `{"name":"n"}`})
+	m.message(testRoom, bob, "x")
+	first := m.sync(alice, "", "filter", lazy)
+	members := func(r roomOf) []string {
+		var out []string
+		for _, e := range r.State.Events {
+			if e.Type == typeMember {
+				out = append(out, *e.StateKey)
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	if got := members(first.Rooms.Join[testRoom]); !slices.Equal(got, []string{alice, bob}) {
+		t.Fatalf("initial: %v", got)
+	}
+	m.message(testRoom, carol, "y")
+	m.settle()
+	second := m.sync(alice, first.Next, "filter", lazy)
+	if got := members(second.Rooms.Join[testRoom]); !slices.Equal(got, []string{carol}) {
+		t.Fatalf("a new sender: %v", got)
+	}
+	// The answer was lost: the same request gets the same member again.
+	if got := members(m.sync(alice, first.Next, "filter", lazy).Rooms.Join[testRoom]); !slices.Equal(got, []string{carol}) {
+		t.Fatalf("asked again: %v", got)
+	}
+	second = m.sync(alice, first.Next, "filter", lazy)
+	m.message(testRoom, carol, "z")
+	m.settle()
+	if got := members(m.sync(alice, second.Next, "filter", lazy).Rooms.Join[testRoom]); len(got) != 0 {
+		t.Fatalf("redundant: %v", got)
+	}
+	redundant := `{"room":{"state":{"lazy_load_members":true,"include_redundant_members":true}}}`
+	if got := members(m.sync(alice, second.Next, "filter", redundant).Rooms.Join[testRoom]); !slices.Equal(got, []string{carol}) {
+		t.Fatalf("redundant ones asked for: %v", got)
+	}
+}
+
+func TestUnsignedOfOthers(t *testing.T) {
+	m := newModel(t)
+	m.create(testRoom, alice, bob)
+	topic := func(s string) string {
+		return m.send(sent{room: testRoom, sender: alice, typ: "m.room.topic", key: stateKey(""), content: `{"topic":"` + s + `"}`})
+	}
+	topic("old")
+	message := m.message(testRoom, bob, "secret")
+	since := m.sync(bob, "").Next
+	topic("new")
+	m.send(sent{room: testRoom, sender: alice, typ: "m.room.redaction", content: `{"reason":"r"}`, redacts: message})
+	m.settle()
+	events := m.sync(bob, since).Rooms.Join[testRoom].Timeline.Events
+	if len(events) != 2 || string(events[0].Unsigned.Prev) != `{"topic":"old"}` {
+		t.Fatalf("prev_content: %+v", events)
+	}
+	for _, e := range m.sync(bob, "").Rooms.Join[testRoom].Timeline.Events {
+		if e.ID == message && (string(e.Content) != "{}" || e.Unsigned.Because == nil || e.Unsigned.Because.Type != "m.room.redaction") {
+			t.Fatalf("redacted: %+v", e)
+		}
+	}
+}
+
+func TestHistoryVisibilityOfNewMembers(t *testing.T) {
+	for _, c := range []struct {
+		visibility string
+		want       int // messages seen: one before the invite, one after, one after the join
+	}{{"joined", 1}, {"invited", 2}, {"shared", 3}, {"world_readable", 3}} {
+		t.Run(c.visibility, func(t *testing.T) {
+			m := newModel(t)
+			m.create(testRoom, alice)
+			m.send(sent{room: testRoom, sender: alice, typ: "m.room.history_visibility", key: stateKey(""), content: `{"history_visibility":"` + c.visibility + `"}`})
+			m.message(testRoom, alice, "1")
+			m.member(testRoom, alice, bob, "invite")
+			m.message(testRoom, alice, "2")
+			m.member(testRoom, bob, bob, "join")
+			m.message(testRoom, alice, "3")
+			n := 0
+			for _, e := range m.sync(bob, "").Rooms.Join[testRoom].Timeline.Events {
+				if e.Type == "m.room.message" {
+					n++
+				}
+			}
+			if n != c.want {
+				t.Errorf("sees %d messages, not %d", n, c.want)
+			}
+		})
+	}
+}
+
+func TestForgottenRoom(t *testing.T) {
+	m := newModel(t)
+	m.create(testRoom, alice, bob)
+	m.member(testRoom, bob, bob, "leave")
+	with := `{"room":{"include_leave":true}}`
+	if got := m.sync(bob, "", "filter", with); len(got.Rooms.Leave) != 1 {
+		t.Fatalf("left: %+v", got.Rooms)
+	}
+	m.change(userapi.UserChange{UserID: bob, Kind: userapi.ChangeForget, RoomID: testRoom})
+	m.settle()
+	for range 2 {
+		if got := m.sync(bob, "", "filter", with); len(got.Rooms.Leave) != 0 {
+			t.Fatalf("forgotten: %+v", got.Rooms)
+		}
+		m.restart()
+	}
+	m.member(testRoom, alice, bob, "invite")
+	if got := m.sync(bob, ""); len(got.Rooms.Invite) != 1 {
+		t.Fatalf("invited again: %+v", got.Rooms)
+	}
+}
+
+func TestStoredFilterAndFormat(t *testing.T) {
+	m := newModel(t)
+	m.create(testRoom, alice)
+	if got := m.sync(alice, "", "filter", "7").Rooms.Join[testRoom].Timeline; len(got.Events) != 1 || !got.Limited {
+		t.Errorf("stored filter: %+v", got)
+	}
+	if _, err := m.trySync(t.Context(), alice, "", "filter", "8"); err == nil {
+		t.Error("an unknown filter is taken")
+	}
+	fed := m.sync(alice, "", "filter", `{"event_format":"federation"}`).Rooms.Join[testRoom].Timeline.Events
+	if len(fed) != 3 || fed[0].RoomID != testRoom {
+		t.Errorf("federation format: %+v", fed)
+	}
+	fields := m.sync(alice, "", "filter", `{"event_fields":["type"]}`).Rooms.Join[testRoom].Timeline.Events
+	if len(fields) != 3 || fields[0].Type == "" || fields[0].Sender != "" {
+		t.Errorf("event_fields: %+v", fields)
+	}
+}
