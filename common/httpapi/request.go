@@ -3,6 +3,8 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"net/url"
+	"time"
 )
 
 // Handler answers a request with a value to be encoded as JSON, or an error.
@@ -28,7 +30,13 @@ type Request struct {
 	// the configuration trusts the proxy.
 	RemoteIP string
 
-	body []byte
+	// writer and limits serve the reading of the body; see body.go.
+	writer      http.ResponseWriter
+	maxBody     int64
+	bodyTimeout time.Duration
+	body        []byte
+	bodyRead    bool
+	query       url.Values
 }
 
 // Authenticator tells whose access token it is. It answers 401
