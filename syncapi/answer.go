@@ -10,8 +10,13 @@ import (
 	"github.com/matrix-org/dendrite/syncapi/storage"
 )
 
-// chunkRooms is how many rooms of an answer are prepared together.
-const chunkRooms = 50
+const (
+	// chunkRooms is how many rooms of an answer are prepared together.
+	chunkRooms = 50
+	// maxAnswer is the size from which the timelines of further rooms hold one
+	// event each: the rest is a gap that the client fills when it needs to.
+	maxAnswer = 16 << 20
+)
 
 // answer is one answer of /sync being built: everything between since and cut.
 type answer struct {
@@ -32,6 +37,8 @@ type answer struct {
 	parts      []*part
 	// device is what a lazily loading device was sent, where it is one.
 	device *sentDevice
+	// tight is set once the answer is large.
+	tight bool
 	// something is set once the answer holds more than its token.
 	something bool
 }
@@ -279,6 +286,7 @@ func (a *answer) appendRooms(ctx context.Context, body []byte) ([]byte, error) {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
+			a.tight = len(body) > maxAnswer
 			var err error
 			if body, err = section.write(ctx, body, p); err != nil {
 				return nil, err

@@ -60,9 +60,12 @@ func (e *event) client() []byte {
 
 // size is about what the event costs in memory.
 func (e *event) size() int64 {
-	n := int64(len(e.JSON())*2 + 600)
+	n := int64(600)
+	if e.Event != nil {
+		n += int64(len(e.JSON()) * 2)
+	}
 	for _, c := range e.changes {
-		if c.ev != nil && c.ev != e {
+		if c.ev != nil && c.ev.Event != e.Event {
 			n += int64(len(c.ev.JSON()) + 600)
 		}
 	}

@@ -49,7 +49,13 @@ func (s *Server) messages(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.page(r.Context(), viewer, f, history{from: from, to: to, backwards: backwards, limit: limit})
+	h := history{from: from, to: to, backwards: backwards, limit: limit}
+	if q.Get("from") != "" && backwards && from.Seq == 0 || q.Get("to") != "" && !backwards && to.Seq == 0 {
+		// Before the first event there is nothing. To the room server a zero
+		// Position says that there is no bound.
+		return s.appendPage(r.Context(), viewer, f, &page{history: h})
+	}
+	page, err := s.page(r.Context(), viewer, f, h)
 	if err != nil {
 		return nil, err
 	}

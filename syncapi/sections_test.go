@@ -2,10 +2,14 @@ package syncapi
 
 import (
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
+	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
@@ -240,5 +244,93 @@ func TestStoredFilterAndFormat(t *testing.T) {
 	fields := m.sync(alice, "", "filter", `{"event_fields":["type"]}`).Rooms.Join[testRoom].Timeline.Events
 	if len(fields) != 3 || fields[0].Type == "" || fields[0].Sender != "" {
 		t.Errorf("event_fields: %+v", fields)
+	}
+}
+
+// publish puts a record on room.output as it is, with the next Seq.
+func (m *model) publish(rec *roomapi.OutputRecord, lines ...[]byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := eventlog.PartitionFor(rec.RoomID, len(m.seqs))
+	m.seqs[p]++
+	rec.V, rec.RoomVersion, rec.Position = 1, string(testVersion), roomapi.Position{Partition: p, Seq: m.seqs[p]}
+	value, err := rec.Encode(lines...)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.append(roomapi.TopicOutput, p, rec.RoomID, value)
+}
+
+func TestStateWithoutEvent(t *testing.T) {
+	m := newModel(t)
+	m.create(testRoom, alice, bob)
+	since := m.sync(bob, "").Next
+	b := gomatrixserverlib.EventBuilder{RoomID: testRoom, Sender: alice, Type: "m.room.topic", StateKey: stateKey(""), Content: jsontext.Value(`{"topic":"resolved"}`),
+		OriginServerTS: 9, Depth: 4, PrevEvents: []string{"$x"}, AuthEvents: []string{"$x"}}
+	topic, err := b.Build(testVersion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.publish(&roomapi.OutputRecord{Kind: roomapi.OutputState, RoomID: testRoom, JoinedCount: 2,
+		Changes: []roomapi.StateChange{{Type: "m.room.topic", EventID: topic.EventID()}}}, topic.JSON())
+	id := m.message(testRoom, alice, "x")
+	m.settle()
+	room := m.sync(bob, since).Rooms.Join[testRoom]
+	if !slices.Equal(room.State.types(), []string{"m.room.topic"}) || !slices.Equal(ids(room.Timeline.Events), []string{id}) {
+		t.Fatalf("%+v", room)
+	}
+}
+
+func TestInviteFromOutside(t *testing.T) {
+	m := newModel(t)
+	since := m.sync(bob, "").Next
+	b := gomatrixserverlib.EventBuilder{RoomID: "!x:remote", Sender: "@r:remote", Type: typeMember, StateKey: stateKey(bob), Content: jsontext.Value(`{"membership":"invite"}`),
+		OriginServerTS: 9, Depth: 4, PrevEvents: []string{"$x"}, AuthEvents: []string{"$x"}}
+	invite, err := b.Build(testVersion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.publish(&roomapi.OutputRecord{Kind: roomapi.OutputOutOfRoom, RoomID: "!x:remote", EventID: invite.EventID(), Type: typeMember, StateKey: stateKey(bob),
+		Sender: "@r:remote", Membership: "invite", StrippedState: jsontext.Value(`[{"type":"m.room.name","state_key":"","sender":"@r:remote","content":{"name":"far"}}]`)}, invite.JSON())
+	m.settle()
+	for range 2 {
+		got, ok := m.sync(bob, since).Rooms.Invite["!x:remote"]
+		if !ok || !slices.Equal(got.State.types(), []string{"m.room.name"}) {
+			t.Fatalf("%+v", got)
+		}
+		m.restart()
+	}
+}
+
+func TestRecordsOutOfOrder(t *testing.T) {
+	m := newModel(t)
+	m.create(testRoom, alice)
+	since := m.sync(alice, "").Next
+	p := eventlog.PartitionFor(testRoom, len(m.seqs))
+	records, err := m.log.Read(t.Context(), roomapi.TopicOutput, p, 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A publisher that starts again says again what it said.
+	m.append(roomapi.TopicOutput, p, testRoom, records[1].Value)
+	encoded := func(seq int64) []byte {
+		ev := testEvent(t, "m.room.message", alice, `{"body":"`+strconv.FormatInt(seq, 10)+`"}`)
+		rec := &roomapi.OutputRecord{V: 1, Kind: roomapi.OutputEvent, Position: roomapi.Position{Partition: p, Seq: seq}, RoomID: testRoom,
+			RoomVersion: string(testVersion), EventID: ev.EventID(), Type: "m.room.message", Sender: alice}
+		value, err := rec.Encode(ev.JSON())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+	n := m.seqs[p]
+	m.append(roomapi.TopicOutput, p, testRoom, encoded(n+2))
+	m.append(roomapi.TopicOutput, p, testRoom, encoded(n+1))
+	m.append(roomapi.TopicOutput, p, testRoom, encoded(n+2))
+	m.seqs[p] = n + 2
+	m.settle()
+	events := m.sync(alice, since).Rooms.Join[testRoom].Timeline.Events
+	if len(events) != 2 || events[0].ID == events[1].ID {
+		t.Fatalf("%+v", events)
 	}
 }

@@ -14,8 +14,10 @@ const maxHistoryPages = 5
 type timeline struct {
 	events  []*event // ascending
 	limited bool
-	// start is the point right before what the timeline covers.
+	// start is the point right before what the timeline covers, lower the Seq
+	// up to which the client knows the room.
 	start roomapi.Position
+	lower int64
 	// window are the tail's records in the part's range, whole whether those
 	// are all.
 	window []*event
@@ -29,14 +31,17 @@ func (t *timeline) firstSeq() int64 {
 	if len(t.events) > 0 && t.limited {
 		return t.events[0].Position.Seq
 	}
-	return t.start.Seq + 1
+	return t.lower + 1
 }
 
 // timeline finds the last events of a part's range that the client may see and
 // wants: from the room's tail, older ones from the room server.
 func (a *answer) timeline(ctx context.Context, p *part) (*timeline, error) {
 	limit := a.filter.Room.Timeline.limit(defaultTimelineLimit, maxTimelineLimit)
-	t := &timeline{}
+	if a.tight {
+		limit = min(limit, 1)
+	}
+	t := &timeline{lower: p.lower}
 	t.window, t.whole = p.room.window(p.lower, p.upper)
 	if !t.whole && len(t.window) > 0 && isCreate(t.window[0]) {
 		t.whole = true
@@ -60,7 +65,7 @@ func (a *answer) timeline(ctx context.Context, p *part) (*timeline, error) {
 		t.fromCreate = true
 	}
 	switch {
-	case !t.limited:
+	case !t.limited && p.lower > 0:
 		t.start = roomapi.Position{Partition: p.room.partition, Seq: p.lower}
 	case len(t.events) > 0:
 		t.start = before(t.events[0].Position)

@@ -45,6 +45,9 @@ func (s *Server) pathID(r *httpapi.Request, name string) (string, error) {
 func (s *Server) viewer(r *httpapi.Request, roomID string) (*viewer, error) {
 	ctx := r.Context()
 	s.active(r, false, "")
+	if err := s.catchUpRoom(ctx, roomID); err != nil {
+		return nil, err
+	}
 	u, err := s.view.user(ctx, r.Device.UserID)
 	if err != nil {
 		return nil, err
@@ -64,6 +67,31 @@ func (s *Server) viewer(r *httpapi.Request, roomID string) (*viewer, error) {
 		return v, nil
 	}
 	return v, s.mayLook(ctx, v)
+}
+
+// catchUpRoom waits, bounded, until the view has what had happened in the room
+// when the request arrived: relations that the client was told are sent.
+func (s *Server) catchUpRoom(ctx context.Context, roomID string) error {
+	res, err := roomapi.QueryHeads.Call(ctx, s.caller, &roomapi.HeadsRequest{})
+	if err != nil {
+		return err
+	}
+	want := newVector(len(s.view.shape.rooms), 0, 0, 0)
+	if p := s.partition(roomID); p < len(res.Seqs) {
+		want.rooms[p] = res.Seqs[p]
+	}
+	if s.view.applied.Load().covers(want) {
+		return nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, s.maxLag)
+	defer cancel()
+	if s.view.reach(waiting, want) {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return matrixerror.Unavailable(retryLater, "The view of rooms lags behind")
 }
 
 // mayLook decides for users whom the view does not know as members: it may lag
