@@ -234,3 +234,28 @@ func TestJoinRulesFor(t *testing.T) {
 		}
 	}
 }
+
+func TestDirectWith(t *testing.T) {
+	tests := []struct {
+		direct, want string
+		changed      bool
+	}{
+		{`{"@b:test":["!old:t"],"@c:test":["!x:t"]}`, `{"@b:test":["!old:t","!new:t"],"@c:test":["!x:t"]}`, true},
+		{`{"@b:test":["!old:t","!new:t"]}`, ``, false},
+		{`{"@b:test":"!old:t"}`, ``, false},
+		{`[]`, ``, false},
+	}
+	for _, tt := range tests {
+		got, changed := directWith(jsontext.Value(tt.direct), "!old:t", "!new:t")
+		if string(got) != tt.want || changed != tt.changed {
+			t.Errorf("%s: %s, %v", tt.direct, got, changed)
+		}
+	}
+	for create, want := range map[string]string{
+		`{"predecessor":{"room_id":"!old:t"}}`: "!old:t", `{}`: "", `{"predecessor":1}`: "", `{"predecessor":{"room_id":"x"}}`: "",
+	} {
+		if got := predecessor(jsontext.Value(create)); got != want {
+			t.Errorf("%s: %q", create, got)
+		}
+	}
+}

@@ -1,7 +1,7 @@
 package clientapi
 
 import (
-	"strconv"
+	"math"
 	"unicode/utf8"
 
 	"github.com/matrix-org/dendrite/common/httpapi"
@@ -53,16 +53,15 @@ type publicRoomsRequest struct {
 // getPublicRooms serves GET /publicRooms.
 // spec: client-server-api §get_matrixclientv3publicrooms
 func (s *Server) getPublicRooms(r *httpapi.Request) (any, error) {
-	query := r.URL.Query()
-	var req publicRoomsRequest
-	if text := query.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
+	req := publicRoomsRequest{Since: r.QueryString("since")}
+	if r.QueryString("limit") != "" {
+		limit, err := r.QueryInt("limit", 0)
 		if err != nil {
-			return nil, matrixerror.InvalidParam("limit is not a number")
+			return nil, err
 		}
+		n := int(min(limit, math.MaxInt32))
 		req.Limit = &n
 	}
-	req.Since = query.Get("since")
 	return s.publicRooms(r, &req)
 }
 
@@ -70,7 +69,7 @@ func (s *Server) getPublicRooms(r *httpapi.Request) (any, error) {
 // spec: client-server-api §post_matrixclientv3publicrooms
 func (s *Server) postPublicRooms(r *httpapi.Request) (any, error) {
 	var req publicRoomsRequest
-	if err := decodeOptional(r, &req); err != nil {
+	if err := r.DecodeOptional(&req); err != nil {
 		return nil, err
 	}
 	return s.publicRooms(r, &req)
@@ -80,7 +79,7 @@ func (s *Server) publicRooms(r *httpapi.Request, req *publicRoomsRequest) (any, 
 	if s.config.PublicRoomsRequireAuth && r.Device == nil {
 		return nil, matrixerror.New(401, "M_MISSING_TOKEN", "The room directory is for users of this server")
 	}
-	if server := r.URL.Query().Get("server"); server != "" && server != s.serverName {
+	if server := r.QueryString("server"); server != "" && server != s.serverName {
 		return nil, matrixerror.NotFound("This server does not ask others for their directories")
 	}
 	ask := &directory.PublicRoomsRequest{Since: req.Since, Search: req.Filter.SearchTerm}
@@ -172,7 +171,7 @@ func (s *Server) putVisibility(r *httpapi.Request) (any, error) {
 		return nil, err
 	}
 	var req visibility
-	if err := decodeOptional(r, &req); err != nil {
+	if err := r.DecodeOptional(&req); err != nil {
 		return nil, err
 	}
 	switch req.Visibility {

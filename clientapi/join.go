@@ -54,7 +54,7 @@ func (s *Server) join(r *httpapi.Request, roomID string) (any, error) {
 		return nil, err
 	}
 	var req joinRequest
-	if err := decodeOptional(r, &req); err != nil {
+	if err := r.DecodeOptional(&req); err != nil {
 		return nil, err
 	}
 	current, err := s.membership(ctx, roomID, r.Device.UserID)
@@ -87,6 +87,7 @@ func (s *Server) join(r *httpapi.Request, roomID string) (any, error) {
 	if _, err := s.writer.Append(ctx, &api.InputRecord{RoomID: roomID, Events: append(events, event)}); err != nil {
 		return nil, unknownRoom(err)
 	}
+	s.carryOver(ctx, r.Device.UserID, roomID)
 	return &roomIDResponse{RoomID: roomID}, nil
 }
 
@@ -185,7 +186,7 @@ func (s *Server) knock(r *httpapi.Request) (any, error) {
 		return nil, err
 	}
 	var req joinRequest
-	if err := decodeOptional(r, &req); err != nil {
+	if err := r.DecodeOptional(&req); err != nil {
 		return nil, err
 	}
 	roomID, err := s.resolveRoom(ctx, r.PathValue("roomIdOrAlias"))

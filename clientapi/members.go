@@ -20,8 +20,7 @@ func (s *Server) getMembers(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	query := r.URL.Query()
-	only, not := query.Get("membership"), query.Get("not_membership")
+	only, not := r.QueryString("membership"), r.QueryString("not_membership")
 	for _, m := range []string{only, not} {
 		switch m {
 		case "", "join", "invite", "knock", "leave", "ban":
@@ -33,7 +32,7 @@ func (s *Server) getMembers(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if at := query.Get("at"); at != "" {
+	if at := r.QueryString("at"); at != "" {
 		if view, err = s.viewAt(ctx, roomID, view, at); err != nil {
 			return nil, err
 		}

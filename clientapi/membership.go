@@ -113,7 +113,7 @@ func (s *Server) leave(r *httpapi.Request) (any, error) {
 		return nil, err
 	}
 	var req membershipRequest
-	if err := decodeOptional(r, &req); err != nil {
+	if err := r.DecodeOptional(&req); err != nil {
 		return nil, err
 	}
 	current, err := s.membership(ctx, roomID, r.Device.UserID)

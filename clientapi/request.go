@@ -69,14 +69,35 @@ func notSuspended(d *httpapi.Device) error {
 
 // decodeObject reads a body that is an event's content: any JSON object.
 func decodeObject(r *httpapi.Request) (jsontext.Value, error) {
-	var body jsontext.Value
-	if err := r.Decode(&body); err != nil {
+	body, err := r.DecodeRaw()
+	if err != nil {
 		return nil, err
 	}
 	if body.Kind() != '{' {
 		return nil, matrixerror.BadJSON("The body is not a JSON object")
 	}
 	return body, nil
+}
+
+// readContent reads a body that is an event's content, in canonical form: one
+// pass for what is right in every room version. What is not is looked at again
+// for the right errcode, or for versions that allow it.
+func (s *Server) readContent(r *httpapi.Request, roomID string) (jsontext.Value, error) {
+	body, err := r.Body()
+	if err != nil {
+		return nil, err
+	}
+	if len(body) <= gomatrixserverlib.MaxEventBytes {
+		canonical, err := gomatrixserverlib.CanonicalJSON(body)
+		if err == nil && len(canonical) > 0 && canonical[0] == '{' {
+			return canonical, nil
+		}
+	}
+	raw, err := decodeObject(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.eventContent(r.Context(), roomID, raw)
 }
 
 // eventContent returns content in canonical form, as far as that can be told
@@ -148,11 +169,3 @@ type roomIDResponse struct {
 
 // errNoEvent says that an accepted verdict makes no sense.
 var errNoEvent = matrixerror.New(500, "M_UNKNOWN", "The room server accepted the request without naming an event")
-
-// decodeOptional reads a body that may be left out: an empty one is like {}.
-func decodeOptional(r *httpapi.Request, v any) error {
-	if r.ContentLength == 0 {
-		return nil
-	}
-	return r.Decode(v)
-}

@@ -39,11 +39,7 @@ func (s *Server) send(r *httpapi.Request) (any, error) {
 	if err := checkTxnID(txnID); err != nil {
 		return nil, err
 	}
-	body, err := decodeObject(r)
-	if err != nil {
-		return nil, err
-	}
-	content, err := s.eventContent(ctx, roomID, body)
+	content, err := s.readContent(r, roomID)
 	if err != nil {
 		return nil, err
 	}
@@ -75,11 +71,7 @@ func (s *Server) redact(r *httpapi.Request) (any, error) {
 	if err := checkTxnID(txnID); err != nil {
 		return nil, err
 	}
-	body, err := decodeObject(r)
-	if err != nil {
-		return nil, err
-	}
-	content, err := s.eventContent(ctx, roomID, body)
+	content, err := s.readContent(r, roomID)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +145,7 @@ func appserviceTime(r *httpapi.Request) (int64, error) {
 	if r.Device.AppserviceID == "" || r.URL.RawQuery == "" {
 		return 0, nil
 	}
-	text := r.URL.Query().Get("ts")
+	text := r.QueryString("ts")
 	if text == "" {
 		return 0, nil
 	}

@@ -24,17 +24,17 @@ func (s *Server) putState(r *httpapi.Request) (any, error) {
 	if err := checkEventType(typ, stateKey); err != nil {
 		return nil, err
 	}
-	body, err := decodeObject(r)
-	if err != nil {
-		return nil, err
-	}
 	if typ == typeMember {
+		body, err := decodeObject(r)
+		if err != nil {
+			return nil, err
+		}
 		return s.putMember(r, roomID, stateKey, body)
 	}
 	if err := notSuspended(r.Device); err != nil {
 		return nil, err
 	}
-	content, err := s.eventContent(ctx, roomID, body)
+	content, err := s.readContent(r, roomID)
 	if err != nil {
 		return nil, err
 	}

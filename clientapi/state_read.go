@@ -41,7 +41,7 @@ func (s *Server) getStateEvent(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	format := r.URL.Query().Get("format")
+	format := r.QueryString("format")
 	if format != "" && format != "content" && format != "event" {
 		return nil, matrixerror.InvalidParam("format is content or event")
 	}
