@@ -54,6 +54,7 @@ type Embedded struct {
 var (
 	_ Log         = (*Embedded)(nil)
 	_ MultiReader = (*Embedded)(nil)
+	_ Exclusive   = (*Embedded)(nil)
 )
 
 // OpenEmbedded opens the log in a file, which is made if it is not there. A
@@ -106,6 +107,12 @@ func (l *Embedded) EnsureTopic(ctx context.Context, spec TopicSpec) (TopicInfo, 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.topics[spec.Name]
+	if spec.Partitions == 0 {
+		if t == nil {
+			return TopicInfo{}, fmt.Errorf("%w: %s", ErrUnknownTopic, spec.Name)
+		}
+		spec.Partitions = len(t.partitions)
+	}
 	if t == nil {
 		var err error
 		if t, err = l.loadTopic(ctx, spec); err != nil {
@@ -117,8 +124,11 @@ func (l *Embedded) EnsureTopic(ctx context.Context, spec TopicSpec) (TopicInfo, 
 	if len(t.partitions) != spec.Partitions {
 		return TopicInfo{}, fmt.Errorf("eventlog: topic %s has %d partitions, not %d", spec.Name, len(t.partitions), spec.Partitions)
 	}
-	return TopicInfo{Name: spec.Name, ID: t.id, Partitions: spec.Partitions}, nil
+	return TopicInfo{Name: spec.Name, ID: t.id, Partitions: spec.Partitions, Durability: t.durability}, nil
 }
+
+// Exclusive implements Exclusive: the file is locked.
+func (l *Embedded) Exclusive() bool { return true }
 
 // shareTails divides the memory for tails among the stored partitions.
 func (l *Embedded) shareTails() {

@@ -41,6 +41,7 @@ type TopicInfo struct {
 	// offsets and stop when it differs (design rule 2).
 	ID         string
 	Partitions int
+	Durability Durability
 }
 
 // Message is a record to be appended.
@@ -83,7 +84,8 @@ var (
 // Log is an append-only log.
 type Log interface {
 	// EnsureTopic creates the topic, or checks that an existing one has the
-	// partitions asked for.
+	// partitions asked for. With zero Partitions it only describes a topic that
+	// was ensured before, through the same Log.
 	EnsureTopic(ctx context.Context, spec TopicSpec) (TopicInfo, error)
 	// Append adds messages and returns their offsets once they are as durable
 	// as their topics promise. Messages of one call to one partition get

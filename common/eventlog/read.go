@@ -13,6 +13,10 @@ type MultiReader interface {
 	ReadMany(ctx context.Context, topic string, from map[int]int64, maxBytes int) (map[int][]Record, error)
 }
 
+// Exclusive is implemented by logs that only one process can have open. Its
+// consumers share their partitions with nobody.
+type Exclusive interface{ Exclusive() bool }
+
 // Read implements Log.
 func (l *Embedded) Read(ctx context.Context, name string, number int, from int64, maxBytes int) ([]Record, error) {
 	for {

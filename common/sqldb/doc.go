@@ -4,8 +4,8 @@
 // PostgreSQL (BIGINT, TEXT, BYTEA, BOOLEAN), whose names SQLite takes too;
 // numbers of rows are given by the components, never by the engine.
 //
-// It decides nothing about what is stored and owns no table but goose's own
-// goose_db_version. A DB is safe for concurrent use, a Tx is not. Write
+// It decides nothing about what is stored and owns no table but the ones in which goose counts versions:
+// goose_<component>. A DB is safe for concurrent use, a Tx is not. Write
 // transactions on SQLite queue for the one writing connection; a transaction
 // never needs a second connection, on either engine.
 package sqldb

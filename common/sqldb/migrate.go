@@ -4,21 +4,36 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
+	"github.com/pressly/goose/v3/lock"
 )
 
 // Migrate brings the schema up to date with the SQL files (00001_name.sql, in
-// goose's format) at the root of fsys; component names it in errors. One text
-// serves both engines. A migration only adds (design, "Scale"): the previous
-// release runs beside it.
+// goose's format) at the root of fsys. One text serves both engines. Each
+// component counts its versions in a table of its own, goose_<component>, so
+// several may share a database. A migration only adds (design, "Scale"): the
+// previous release runs beside it.
 func (db *DB) Migrate(ctx context.Context, component string, fsys fs.FS) error {
-	dialect := database.DialectSQLite3
+	if component == "" || strings.Trim(component, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+		return fmt.Errorf("sqldb: %q does not name a component: a-z, 0-9 and _ do", component)
+	}
+	dialect, options := database.DialectSQLite3, []goose.ProviderOption{}
 	if db.engine == enginePostgres {
 		dialect = database.DialectPostgres
+		locker, err := lock.NewPostgresSessionLocker() // instances that start together take turns
+		if err != nil {
+			return fmt.Errorf("sqldb: migrations of %s: %w", component, err)
+		}
+		options = append(options, goose.WithSessionLocker(locker))
 	}
-	p, err := goose.NewProvider(dialect, db.sql, fsys)
+	store, err := database.NewStore(dialect, "goose_"+component)
+	if err != nil {
+		return fmt.Errorf("sqldb: migrations of %s: %w", component, err)
+	}
+	p, err := goose.NewProvider("", db.sql, fsys, append(options, goose.WithStore(store))...)
 	if err != nil {
 		return fmt.Errorf("sqldb: migrations of %s: %w", component, err)
 	}

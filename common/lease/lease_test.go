@@ -1,0 +1,207 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+)
+
+const partitions = 7
+
+// world is a database that several instances have open, each by its own handle.
+type world struct {
+	t   *testing.T
+	url string
+}
+
+// engines runs a test on SQLite, and on PostgreSQL where DENDRITE_TEST_POSTGRES
+// holds the URL of an empty database.
+func engines(t *testing.T, test func(*testing.T, *world)) {
+	urls := map[string]string{"SQLite": "file:" + filepath.Join(t.TempDir(), "lease.db")}
+	if u := os.Getenv("DENDRITE_TEST_POSTGRES"); u != "" {
+		urls["PostgreSQL"] = u
+	}
+	for name, url := range urls {
+		t.Run(name, func(t *testing.T) { test(t, &world{t, url}) })
+	}
+}
+
+func (w *world) db() *sqldb.DB {
+	w.t.Helper()
+	db, err := sqldb.Open(w.t.Context(), sqldb.Options{URL: w.url})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			w.t.Error(err)
+		}
+	})
+	return db
+}
+
+func (w *world) manager(owner string, sole bool) *Manager {
+	w.t.Helper()
+	logger := logrus.New()
+	logger.SetOutput(w.t.Output())
+	m, err := New(w.t.Context(), Options{DB: w.db(), Group: w.t.Name(), Partitions: partitions, Owner: owner,
+		Address: owner + ".example", TTL: 400 * time.Millisecond, Sole: sole, Logger: logrus.NewEntry(logger)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return m
+}
+
+// run runs a manager, which releases its surplus as a consumer does, until the
+// function that is returned is called.
+func (w *world) run(m *Manager) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{}, 2)
+	go func() {
+		m.Run(ctx)
+		done <- struct{}{}
+	}()
+	go func() {
+		defer func() { done <- struct{}{} }()
+		for {
+			changed := m.Changed()
+			held := m.Held()
+			for i := range min(m.Surplus(), len(held)) {
+				if err := m.Release(ctx, held[i]); err != nil && ctx.Err() == nil {
+					w.t.Error(err)
+				}
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	stopped := false
+	stop = func() {
+		if !stopped {
+			stopped = true
+			cancel()
+			<-done
+			<-done
+		}
+	}
+	w.t.Cleanup(stop)
+	return stop
+}
+
+func (w *world) until(what string, f func() bool) {
+	w.t.Helper()
+	tick, late := time.NewTicker(2*time.Millisecond), time.After(10*time.Second)
+	defer tick.Stop()
+	for !f() {
+		select {
+		case <-tick.C:
+		case <-late:
+			w.t.Fatal(what)
+		}
+	}
+}
+
+func commit(t *testing.T, m *Manager, l Lease, next int64) error {
+	t.Helper()
+	return m.o.DB.Write(t.Context(), func(tx *sqldb.Tx) error { return m.Commit(t.Context(), tx, l, "topic", next) })
+}
+
+// TestSharing: partitions are shared evenly as instances come, go and die.
+func TestSharing(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		a, b, c := w.manager("a", false), w.manager("b", false), w.manager("c", false)
+		stopA := w.run(a)
+		w.until("one has all", func() bool { return len(a.Held()) == partitions })
+		stopB := w.run(b)
+		w.run(c)
+		w.until("three have 3, 2 and 2", func() bool {
+			return len(a.Held()) == 3 && len(b.Held()) == 2 && len(c.Held()) == 2
+		})
+		seen := map[int]bool{}
+		for _, m := range []*Manager{a, b, c} {
+			for _, l := range m.Held() {
+				if seen[l.Partition] {
+					t.Errorf("partition %d has two owners", l.Partition)
+				}
+				seen[l.Partition] = true
+			}
+		}
+		owners, err := Owners(t.Context(), c.o.DB, t.Name())
+		if err != nil || len(owners) != partitions || owners[c.Held()[0].Partition] != (Owner{"c", "c.example"}) {
+			t.Errorf("owners: %v, %v", owners, err)
+		}
+		stopA()
+		if err := a.Leave(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.until("two have all after one left", func() bool { return len(b.Held())+len(c.Held()) == partitions })
+		stopB() // it says nothing: dead
+		w.until("one has all after another died", func() bool { return len(c.Held()) == partitions })
+		if len(b.Held()) != 0 || b.Valid(0) {
+			t.Error("a dead owner thinks its leases valid")
+		}
+	})
+}
+
+// TestFencing: a commit under a lost lease fails, and offsets pass to the next
+// owner.
+func TestFencing(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		a, b := w.manager("a", false), w.manager("b", false)
+		stop := w.run(a)
+		w.until("one has all", func() bool { return len(a.Held()) == partitions })
+		old := a.Held()[0]
+		if old.NextOffset != -1 || old.TopicID != "" {
+			t.Fatalf("a first lease is %+v", old)
+		}
+		if err := commit(t, a, old, 5); err != nil {
+			t.Fatal(err)
+		}
+		if err := commit(t, a, old, 5); !errors.Is(err, ErrMoved) {
+			t.Fatalf("a commit from where it began before says %v", err)
+		}
+		stop()
+		w.run(b)
+		w.until("the next has all", func() bool { return len(b.Held()) == partitions })
+		now := b.Held()[0]
+		if now.NextOffset != 5 || now.TopicID != "topic" || now.Epoch != old.Epoch+1 {
+			t.Fatalf("the next lease is %+v", now)
+		}
+		old.NextOffset = 5
+		if err := commit(t, a, old, 9); !errors.Is(err, ErrFenced) {
+			t.Fatalf("a lost lease commits: %v", err)
+		}
+		if _, err := a.Reload(t.Context(), old); !errors.Is(err, ErrFenced) {
+			t.Fatalf("a lost lease reads as %v", err)
+		}
+		if err := commit(t, b, now, 6); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestSole: a sole instance waits for nobody, and fences who was there before.
+func TestSole(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		a, b := w.manager("a", true), w.manager("b", true)
+		stop := w.run(a)
+		w.until("the first has all", func() bool { return len(a.Held()) == partitions })
+		old := a.Held()[0]
+		stop()
+		w.run(b)
+		w.until("the second has all", func() bool { return len(b.Held()) == partitions })
+		if err := commit(t, a, old, 1); !errors.Is(err, ErrFenced) {
+			t.Fatalf("the first commits: %v", err)
+		}
+	})
+}

@@ -1,0 +1,291 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+)
+
+func (m *Manager) makeRows(ctx context.Context) error {
+	return m.o.DB.Write(ctx, func(tx *sqldb.Tx) error {
+		for n := range m.o.Partitions {
+			if _, err := tx.Exec(ctx, `INSERT INTO lease_partitions (group_name, number, owner, address, epoch, expiry, next_offset, topic_id)
+				VALUES ($1, $2, '', '', 0, 0, -1, '') ON CONFLICT (group_name, number) DO NOTHING`, m.o.Group, n); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// beat renews what this instance has and takes what its share lacks, in one
+// transaction. Validity counts from before it began.
+func (m *Manager) beat(ctx context.Context) error {
+	before := time.Now()
+	var mine []Lease
+	share := 0
+	err := m.o.DB.Write(ctx, func(tx *sqldb.Tx) error {
+		var err error
+		if share, err = m.join(ctx, tx); err != nil {
+			return err
+		}
+		if mine, err = m.renew(ctx, tx); err != nil {
+			return err
+		}
+		taken, err := m.take(ctx, tx, share-len(mine))
+		mine = append(mine, taken...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	m.adopt(mine, share, before.Add(m.o.TTL-m.o.TTL/8))
+	return nil
+}
+
+// adopt makes the outcome of a beat known.
+func (m *Manager) adopt(mine []Lease, share int, until time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := make(map[int]held, len(mine))
+	changed := len(mine) != len(m.held)
+	for _, l := range mine {
+		old, ok := m.held[l.Partition]
+		if ok && old.Epoch == l.Epoch && time.Now().Before(old.until) {
+			l = old.Lease
+		} else {
+			changed = true
+		}
+		now[l.Partition] = held{l, until}
+	}
+	surplus := max(0, len(mine)-share)
+	if changed || surplus != m.surplus {
+		m.held, m.surplus = now, surplus
+		m.notify()
+		return
+	}
+	m.held = now
+}
+
+// join keeps this instance among the members and returns how many partitions
+// are its share: all members come to the same sums.
+func (m *Manager) join(ctx context.Context, tx *sqldb.Tx) (int, error) {
+	if m.o.Sole {
+		return m.o.Partitions, nil
+	}
+	now := m.o.DB.Now()
+	if _, err := tx.Exec(ctx, `INSERT INTO lease_members (group_name, owner, expiry) VALUES ($1, $2, `+now+` + $3)
+		ON CONFLICT (group_name, owner) DO UPDATE SET expiry = excluded.expiry`, m.o.Group, m.o.Owner, m.o.TTL.Milliseconds()); err != nil {
+		return 0, err
+	}
+	if _, err := tx.Exec(ctx, "DELETE FROM lease_members WHERE group_name = $1 AND expiry < "+now, m.o.Group); err != nil {
+		return 0, err
+	}
+	var members, rank int
+	if err := tx.QueryRow(ctx, `SELECT count(*), coalesce(sum(CASE WHEN owner < $1 THEN 1 ELSE 0 END), 0)
+		FROM lease_members WHERE group_name = $2`, m.o.Owner, m.o.Group).Scan(&members, &rank); err != nil {
+		return 0, err
+	}
+	share := m.o.Partitions / members
+	if rank < m.o.Partitions%members {
+		share++
+	}
+	return share, nil
+}
+
+const columns = " RETURNING number, epoch, next_offset, topic_id"
+
+// renew prolongs the leases of this instance, also ones that have run out but
+// that nobody took.
+func (m *Manager) renew(ctx context.Context, tx *sqldb.Tx) ([]Lease, error) {
+	return leases(ctx, tx, "UPDATE lease_partitions SET expiry = "+m.o.DB.Now()+" + $1 WHERE group_name = $2 AND owner = $3"+columns,
+		m.o.TTL.Milliseconds(), m.o.Group, m.o.Owner)
+}
+
+// take gets up to n partitions that nobody has, or a sole instance whatever it
+// has not.
+func (m *Manager) take(ctx context.Context, tx *sqldb.Tx, n int) ([]Lease, error) {
+	if n <= 0 {
+		return nil, nil
+	}
+	now := m.o.DB.Now()
+	free := "(owner = '' OR expiry < " + now + ")"
+	if m.o.Sole {
+		free = "owner <> $4"
+	} else {
+		free += " AND owner <> $4"
+	}
+	// The condition stands twice: on PostgreSQL another instance may take a row
+	// between the choice and the update.
+	return leases(ctx, tx, `UPDATE lease_partitions SET owner = $1, address = $2, epoch = epoch + 1, expiry = `+now+` + $3
+		WHERE `+free+` AND group_name = $5 AND number IN
+		(SELECT number FROM lease_partitions WHERE `+free+` AND group_name = $5 ORDER BY number LIMIT $6)`+columns,
+		m.o.Owner, m.o.Address, m.o.TTL.Milliseconds(), m.o.Owner, m.o.Group, n)
+}
+
+func leases(ctx context.Context, tx *sqldb.Tx, text string, args ...any) ([]Lease, error) {
+	rows, err := tx.Query(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []Lease
+	for rows.Next() {
+		var l Lease
+		if err := rows.Scan(&l.Partition, &l.Epoch, &l.NextOffset, &l.TopicID); err != nil {
+			return nil, err
+		}
+		out = append(out, l)
+	}
+	return out, rows.Err()
+}
+
+// ErrMoved says that a partition's offset is not what the commit goes on from:
+// an earlier commit took effect though it seemed to fail.
+var ErrMoved = errors.New("lease: the offset was committed before")
+
+// Commit stores, within the transaction of their effects, that the records from
+// l.NextOffset up to next were consumed. It fails with ErrFenced when l is not
+// the partition's lease any more, with ErrMoved when the offset stored is another.
+func (m *Manager) Commit(ctx context.Context, tx *sqldb.Tx, l Lease, topicID string, next int64) error {
+	res, err := tx.Exec(ctx, `UPDATE lease_partitions SET next_offset = $1, topic_id = $2
+		WHERE group_name = $3 AND number = $4 AND owner = $5 AND epoch = $6 AND next_offset = $7`,
+		next, topicID, m.o.Group, l.Partition, m.o.Owner, l.Epoch, l.NextOffset)
+	if err != nil {
+		return fmt.Errorf("lease: commit: %w", err)
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("lease: commit: %w", err)
+	}
+	if n == 1 {
+		return nil
+	}
+	now, err := m.load(ctx, tx, l.Partition)
+	if err != nil {
+		return err
+	}
+	if now.Epoch != l.Epoch {
+		return fmt.Errorf("%w: %s/%d", ErrFenced, m.o.Group, l.Partition)
+	}
+	return fmt.Errorf("%w: %s/%d at %d, not %d", ErrMoved, m.o.Group, l.Partition, now.NextOffset, l.NextOffset)
+}
+
+// load reads a partition's row; Epoch is 0 when this instance does not own it.
+func (m *Manager) load(ctx context.Context, tx *sqldb.Tx, partition int) (Lease, error) {
+	l := Lease{Partition: partition}
+	err := tx.QueryRow(ctx, `SELECT CASE WHEN owner = $1 THEN epoch ELSE 0 END, next_offset, topic_id FROM lease_partitions
+		WHERE group_name = $2 AND number = $3`, m.o.Owner, m.o.Group, partition).Scan(&l.Epoch, &l.NextOffset, &l.TopicID)
+	if err != nil {
+		return l, fmt.Errorf("lease: %s/%d: %w", m.o.Group, partition, err)
+	}
+	return l, nil
+}
+
+// Reload returns the lease with what is committed now; ErrFenced if it is lost.
+func (m *Manager) Reload(ctx context.Context, l Lease) (Lease, error) {
+	var now Lease
+	err := m.o.DB.Read(ctx, func(tx *sqldb.Tx) (err error) {
+		now, err = m.load(ctx, tx, l.Partition)
+		return err
+	})
+	if err == nil && now.Epoch != l.Epoch {
+		err = fmt.Errorf("%w: %s/%d", ErrFenced, m.o.Group, l.Partition)
+	}
+	return now, err
+}
+
+// Move stores another offset, where to go on was decided without any effect.
+func (m *Manager) Move(ctx context.Context, l Lease, topicID string, next int64) error {
+	return m.o.DB.Write(ctx, func(tx *sqldb.Tx) error { return m.Commit(ctx, tx, l, topicID, next) })
+}
+
+// Committed returns the partitions of this instance with what is committed now.
+func (m *Manager) Committed(ctx context.Context) ([]Lease, error) {
+	var out []Lease
+	err := m.o.DB.Read(ctx, func(tx *sqldb.Tx) (err error) {
+		out, err = leases(ctx, tx, "SELECT number, epoch, next_offset, topic_id FROM lease_partitions WHERE group_name = $1 AND owner = $2",
+			m.o.Group, m.o.Owner)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lease: committed: %w", err)
+	}
+	return out, nil
+}
+
+// Release gives a partition back, so that another instance takes it at its next
+// beat. Nothing may be working on it any more.
+func (m *Manager) Release(ctx context.Context, l Lease) error {
+	m.mu.Lock()
+	if h, ok := m.held[l.Partition]; ok && h.Epoch == l.Epoch {
+		delete(m.held, l.Partition)
+		m.surplus = max(0, m.surplus-1)
+	}
+	m.mu.Unlock()
+	err := m.o.DB.Write(ctx, func(tx *sqldb.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE lease_partitions SET owner = '', address = '', expiry = 0
+			WHERE group_name = $1 AND number = $2 AND owner = $3 AND epoch = $4`, m.o.Group, l.Partition, m.o.Owner, l.Epoch)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("lease: release: %w", err)
+	}
+	return nil
+}
+
+// Leave gives everything back; to be called after Run has returned.
+func (m *Manager) Leave(ctx context.Context) error {
+	m.mu.Lock()
+	clear(m.held)
+	m.notify()
+	m.mu.Unlock()
+	err := m.o.DB.Write(ctx, func(tx *sqldb.Tx) error {
+		if _, err := tx.Exec(ctx, "UPDATE lease_partitions SET owner = '', address = '', expiry = 0 WHERE group_name = $1 AND owner = $2",
+			m.o.Group, m.o.Owner); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "DELETE FROM lease_members WHERE group_name = $1 AND owner = $2", m.o.Group, m.o.Owner)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("lease: leave: %w", err)
+	}
+	return nil
+}
+
+// Owner says who has a partition.
+type Owner struct {
+	Name    string
+	Address string
+}
+
+// Owners returns the group's owners by partition, as far as their leases hold:
+// queries are routed by it.
+func Owners(ctx context.Context, db *sqldb.DB, group string) (map[int]Owner, error) {
+	out := map[int]Owner{}
+	err := db.Read(ctx, func(tx *sqldb.Tx) error {
+		clear(out)
+		rows, err := tx.Query(ctx, "SELECT number, owner, address FROM lease_partitions WHERE group_name = $1 AND owner <> '' AND expiry >= "+db.Now(), group)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var n int
+			var o Owner
+			if err := rows.Scan(&n, &o.Name, &o.Address); err != nil {
+				return err
+			}
+			out[n] = o
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lease: owners: %w", err)
+	}
+	return out, nil
+}

@@ -1,0 +1,11 @@
+package sqldb
+
+// Now is the text of an expression: the time of the statement by the
+// database's clock, in milliseconds since 1970. What instances compare with
+// each other is measured by it, never by their own clocks.
+func (db *DB) Now() string {
+	if db.engine == enginePostgres {
+		return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+	}
+	return "CAST(unixepoch('subsec') * 1000 AS BIGINT)"
+}
