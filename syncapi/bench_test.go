@@ -6,6 +6,9 @@ import (
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/eventlog"
+	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 )
 
 // BenchmarkFanout is the answer to each of 200 up-to-date users for one event.
@@ -72,4 +75,49 @@ func BenchmarkInitial(b *testing.B) {
 		bytes = len(v.(jsontext.Value))
 	}
 	b.ReportMetric(float64(bytes), "bytes/answer")
+}
+
+// BenchmarkApply is what a plain message costs from the log to the tail.
+func BenchmarkApply(b *testing.B) {
+	m := newModel(b)
+	m.create(testRoom, alice, bob)
+	m.message(testRoom, alice, "a message of usual length, as people write them")
+	m.sync(alice, "")
+	m.stop()
+	p := eventlog.PartitionFor(testRoom, len(m.seqs))
+	records, err := m.log.Read(context.Background(), roomapi.TopicOutput, p, 0, 1<<20)
+	if err != nil {
+		b.Fatal(err)
+	}
+	rec, lines, err := roomapi.DecodeOutput(records[len(records)-1].Value)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var src *source
+	for _, s := range m.s.feed.sources {
+		if s.topic == roomapi.TopicOutput && s.partition == p {
+			src = s
+		}
+	}
+	batches := []batch{{from: src}}
+	const each = 16
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		batches[0].records = batches[0].records[:0]
+		for range each {
+			rec.Position.Seq++
+			value, err := rec.Encode(lines...)
+			if err != nil {
+				b.Fatal(err)
+			}
+			batches[0].records = append(batches[0].records, eventlog.Record{Offset: rec.Position.Seq, Value: value})
+		}
+		b.StartTimer()
+		m.s.feed.unflushed = 0
+		if err := m.s.feed.apply(context.Background(), batches); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/each, "ns/event")
 }

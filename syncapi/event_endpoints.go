@@ -80,7 +80,7 @@ func (s *Server) context(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := r.URL.Query()
+	q := r.Query()
 	limit, err := pageLimit(q)
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func (s *Server) timestampToEvent(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := r.URL.Query()
+	q := r.Query()
 	if q.Get("ts") == "" {
 		return nil, matrixerror.MissingParam("ts is missing")
 	}

@@ -20,7 +20,7 @@ func (s *Server) roomInitialSync(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	limit, err := pageLimit(r.URL.Query())
+	limit, err := pageLimit(r.Query())
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ const maxInitialRooms = 1000
 // spec: client-server-api §get_matrixclientv3initialsync
 func (s *Server) initialSync(r *httpapi.Request) (any, error) {
 	ctx := r.Context()
-	limit, err := pageLimit(r.URL.Query())
+	limit, err := pageLimit(r.Query())
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (s *Server) initialSync(r *httpapi.Request) (any, error) {
 // user's rooms or of one.
 // spec: client-server-api §get_matrixclientv3events
 func (s *Server) events(r *httpapi.Request) (any, error) {
-	q := r.URL.Query()
+	q := r.Query()
 	req, err := s.parseSync(r)
 	if err != nil {
 		return nil, err

@@ -28,7 +28,7 @@ func (s *Server) messages(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := r.URL.Query()
+	q := r.Query()
 	backwards, err := direction(q.Get("dir"), true)
 	if err != nil {
 		return nil, err

@@ -36,13 +36,13 @@ func (s *Server) relations(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := r.URL.Query()
+	q := r.Query()
 	query, err := s.relationsQuery(q, roomID)
 	if err != nil {
 		return nil, err
 	}
 	query.RelType, query.Type = r.PathValue("relType"), r.PathValue("eventType")
-	recurse, err := queryBool(q.Get("recurse"), "recurse")
+	recurse, err := r.QueryBool("recurse", false)
 	if err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (s *Server) threads(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := r.URL.Query()
+	q := r.Query()
 	limit, err := boundedLimit(q, defaultRelations, maxRelations)
 	if err != nil {
 		return nil, err

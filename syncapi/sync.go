@@ -33,7 +33,7 @@ func (s *Server) sync(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.active(r, true, r.URL.Query().Get("set_presence"))
+	s.active(r, true, r.Query().Get("set_presence"))
 	if err := s.catchUp(ctx, req.since); err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (s *Server) sync(r *httpapi.Request) (any, error) {
 }
 
 func (s *Server) parseSync(r *httpapi.Request) (*syncRequest, error) {
-	q := r.URL.Query()
+	q := r.Query()
 	req := &syncRequest{filter: s.unfiltered}
 	var err error
 	if text := q.Get("filter"); text != "" {
@@ -66,15 +66,15 @@ func (s *Server) parseSync(r *httpapi.Request) (*syncRequest, error) {
 		}
 		req.timeout = min(time.Duration(min(ms, 1<<40))*time.Millisecond, s.maxTimeout)
 	}
-	if req.full, err = queryBool(q.Get("full_state"), "full_state"); err != nil {
+	if req.full, err = r.QueryBool("full_state", false); err != nil {
 		return nil, err
 	}
-	if req.stateAfter, err = queryBool(q.Get("use_state_after"), "use_state_after"); err != nil {
+	if req.stateAfter, err = r.QueryBool("use_state_after", false); err != nil {
 		return nil, err
 	}
 	// The state_after of clients that ask before the spec had it.
-	if unstable := q.Get("org.matrix.msc4222.use_state_after"); unstable != "" && !req.stateAfter {
-		if req.stateAfter, err = queryBool(unstable, "use_state_after"); err != nil {
+	if !req.stateAfter {
+		if req.stateAfter, err = r.QueryBool("org.matrix.msc4222.use_state_after", false); err != nil {
 			return nil, err
 		}
 	}
@@ -84,16 +84,6 @@ func (s *Server) parseSync(r *httpapi.Request) (*syncRequest, error) {
 		return nil, matrixerror.InvalidParam("Unknown set_presence")
 	}
 	return req, nil
-}
-
-func queryBool(text, name string) (bool, error) {
-	switch text {
-	case "", "false":
-		return false, nil
-	case "true":
-		return true, nil
-	}
-	return false, matrixerror.InvalidParam("%s is neither true nor false", name)
 }
 
 // filterOf reads an inline filter, or finds a stored one.
