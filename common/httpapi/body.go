@@ -27,10 +27,10 @@ const (
 // firstRead bounds what is allocated because a client announces a long body.
 const firstRead = 64 << 10
 
-// Body returns the bytes of the body as they came; it is read once. It fails
+// ReadBody returns the bytes of the body as they came; it is read once. It fails
 // with 413 M_TOO_LARGE over the endpoint's limit and with 408 when the client
 // takes too long.
-func (r *Request) Body() ([]byte, error) {
+func (r *Request) ReadBody() ([]byte, error) {
 	if r.bodyRead {
 		return r.body, nil
 	}
@@ -86,7 +86,7 @@ func errBodyTooLarge(limit int64) error {
 // type's own unmarshalling returns is passed on.
 // spec: client-server-api §standard-error-response
 func (r *Request) Decode(v any) error {
-	body, err := r.Body()
+	body, err := r.ReadBody()
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (r *Request) Decode(v any) error {
 // DecodeOptional is Decode for a body that may be left out: an empty one is
 // like {}.
 func (r *Request) DecodeOptional(v any) error {
-	body, err := r.Body()
+	body, err := r.ReadBody()
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (r *Request) DecodeOptional(v any) error {
 
 // DecodeRaw returns the body's JSON value as it is, checked as Decode does.
 func (r *Request) DecodeRaw() (jsontext.Value, error) {
-	body, err := r.Body()
+	body, err := r.ReadBody()
 	if err != nil {
 		return nil, err
 	}
