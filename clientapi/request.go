@@ -83,7 +83,7 @@ func decodeObject(r *httpapi.Request) (jsontext.Value, error) {
 // pass for what is right in every room version. What is not is looked at again
 // for the right errcode, or for versions that allow it.
 func (s *Server) readContent(r *httpapi.Request, roomID string) (jsontext.Value, error) {
-	body, err := r.Body()
+	body, err := r.ReadBody()
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"strings"
+	"time"
 
 	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -55,6 +57,11 @@ func (s *Server) apply(ctx context.Context, batch *consumer.Batch) error {
 		c.partition = batch.Records[i].Partition
 		changes = append(changes, c)
 	}
+	if s.skippable(changes) {
+		batch.Skip()
+		s.progress.advance(s.applied)
+		return nil
+	}
 	var seqs map[int]int64
 	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
 		var err error
@@ -66,8 +73,35 @@ func (s *Server) apply(ctx context.Context, batch *consumer.Batch) error {
 	if err != nil {
 		return fmt.Errorf("directoryapi: %w", err)
 	}
+	for partition, seq := range seqs {
+		s.applied[partition] = seq
+	}
+	s.committed = s.now()
 	s.progress.advance(seqs)
 	return nil
+}
+
+// maxSkip is how long batches that mean nothing to the view may go by before
+// its positions are stored all the same: each commit is an fsync.
+const maxSkip = time.Second
+
+// skippable tells whether no change of a batch means anything to the view and
+// each follows the one before; it notes them as applied then.
+func (s *Server) skippable(changes []change) bool {
+	if s.now().Sub(s.committed) > maxSkip {
+		return false
+	}
+	next := maps.Clone(s.applied)
+	for i := range changes {
+		c := &changes[i]
+		last, known := next[c.partition]
+		if !known || !c.idle() || c.seq > last+1 {
+			return false
+		}
+		next[c.partition] = max(last, c.seq)
+	}
+	s.applied = next
+	return true
 }
 
 // write stores the effects of changes that the view has not seen, and returns
@@ -76,6 +110,9 @@ func (s *Server) write(ctx context.Context, tx *sqldb.Tx, changes []change) (map
 	seqs, err := s.db.PositionsTx(ctx, tx)
 	if err != nil {
 		return nil, err
+	}
+	for partition, seq := range s.applied {
+		seqs[partition] = max(seqs[partition], seq)
 	}
 	moved := map[int]bool{}
 	for i := range changes {

@@ -39,8 +39,12 @@ type Server struct {
 	db         *storage.Database
 	consumer   *consumer.Consumer
 	progress   *progress
-	logger     *logrus.Entry
-	now        func() time.Time
+	// applied is the last Seq of each partition that the loop has applied, some
+	// of them not stored yet; committed is when it stored last. The loop's only.
+	applied   map[int]int64
+	committed time.Time
+	logger    *logrus.Entry
+	now       func() time.Time
 }
 
 // New makes a Server: it brings the schema up to date and ensures room.output.
@@ -65,11 +69,12 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		serverName: deps.ServerName,
 		db:         db,
 		progress:   newProgress(topic.Partitions, seqs),
+		applied:    map[int]int64{},
 		logger:     logger,
 		now:        time.Now,
 	}
 	s.consumer, err = consumer.New(ctx, consumer.Options{
-		Name: "directory", Topic: roomserver.TopicOutput,
+		Name: "directory", Topic: topic, Derived: true,
 		Log: deps.Log, DB: deps.DB, Logger: logger, Metrics: deps.Metrics,
 	})
 	if err != nil {
