@@ -185,9 +185,9 @@ func (e *edge) common(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Access-Control-Allow-Origin", "*")
-		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-		h.Set("Access-Control-Allow-Headers", "X-Requested-With, Content-Type, Authorization, Date, If-Match, If-None-Match")
-		h.Set("Access-Control-Expose-Headers", "Retry-After, ETag, Expires, Last-Modified, X-Request-Id")
+		h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS")
+		h.Set("Access-Control-Allow-Headers", "X-Requested-With, Content-Type, Authorization")
+		h.Set("Access-Control-Expose-Headers", "Retry-After, X-Request-Id")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set(requestIDHeader, fmt.Sprintf("%016x", rand.Uint64()))
 		if r.Method == http.MethodOptions {

@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/matrix-org/dendrite/common/matrixerror"
 )
 
@@ -42,9 +44,11 @@ func (t *route) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	taken := time.Since(started)
 	t.metrics.observe(t.Method, t.Path, status, taken)
-	t.Logger.WithFields(map[string]any{
-		"request": r.ID, "method": req.Method, "endpoint": t.Path, "status": status, "taken": taken,
-	}).Debug("Request answered")
+	if t.Logger.Logger.IsLevelEnabled(logrus.DebugLevel) {
+		t.Logger.WithFields(logrus.Fields{
+			"request": r.ID, "method": req.Method, "endpoint": t.Path, "status": status, "taken": taken,
+		}).Debug("Request answered")
+	}
 }
 
 func (t *route) maxBody() int64 {
@@ -114,7 +118,7 @@ func (t *route) fail(w http.ResponseWriter, r *Request, err error) int {
 	}
 	e, unexpected := asMatrixError(err)
 	if unexpected {
-		t.Logger.WithError(err).WithFields(map[string]any{
+		t.Logger.WithError(err).WithFields(logrus.Fields{
 			"request": r.ID, "method": t.Method, "endpoint": t.Path,
 		}).Error("Request failed")
 	}
