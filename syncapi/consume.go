@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
@@ -36,6 +37,8 @@ type source struct {
 	// done and doneSeq are what next and seq were after the last batch that
 	// was applied: where a restart goes on.
 	done, doneSeq int64
+	// shown is done for who measures the lag.
+	shown atomic.Int64
 	// held are records that came before one that they follow, by Seq, with
 	// their offsets.
 	held map[int64]eventlog.Record
@@ -79,7 +82,7 @@ func newConsumer(ctx context.Context, log eventlog.Log, v *view, topics []eventl
 	}
 	start := v.shape.clone()
 	for _, s := range c.sources {
-		s.done, s.doneSeq = s.next, s.seq
+		s.finish()
 		s.reached(start)
 		if s.topic == roomapi.TopicOutput {
 			v.progress[s.partition] = s.seq
@@ -133,6 +136,21 @@ func (s *source) finish() {
 	for _, r := range s.held {
 		s.done = min(s.done, r.Offset)
 	}
+	s.shown.Store(s.done)
+}
+
+// lag counts the records that are not applied yet; what cannot be asked counts
+// as none.
+func (c *consumer) lag() float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var n int64
+	for _, s := range c.sources {
+		if _, end, err := c.log.Bounds(ctx, s.topic, s.partition); err == nil {
+			n += max(end-s.shown.Load(), 0)
+		}
+	}
+	return float64(n)
 }
 
 // run reads and applies until ctx is done, then stores how far it got.

@@ -16,6 +16,11 @@
 // is sync.go → answer.go → timeline.go/state.go → encode.go. view.go holds what
 // both share: rooms with their recent events, and users with their memberships.
 //
+// Every instance reads all partitions, for its own memory and to wake its own
+// waiting requests. What it writes to the database depends on the records alone
+// and says by which Seq it came to be, so instances that write the same rows do
+// each other no harm, and none needs a lease.
+//
 // Concurrency: one goroutine applies records, in order of each partition. It
 // changes rooms and users under their own locks, then publishes the vector of
 // positions that it has reached, then wakes the requests of whom it concerns.

@@ -98,6 +98,7 @@ func (m *model) start() {
 		m.t.Fatal(err)
 	}
 	m.view = m.s.view
+	simpleRules(m)
 	done := make(chan error, 1)
 	s := m.s
 	go func() { done <- s.Run(ctx) }()

@@ -261,6 +261,11 @@ func (m *model) publish(rec *roomapi.OutputRecord, lines ...[]byte) {
 	m.append(roomapi.TopicOutput, p, rec.RoomID, value)
 }
 
+// recordOf is the record of a plain event.
+func recordOf(ev *roomapi.StoredEvent) *roomapi.OutputRecord {
+	return &roomapi.OutputRecord{Kind: roomapi.OutputEvent, RoomID: ev.RoomID(), EventID: ev.EventID(), Type: ev.Type(), Sender: ev.Sender(), JoinedCount: 2}
+}
+
 func TestStateWithoutEvent(t *testing.T) {
 	m := newModel(t)
 	m.create(testRoom, alice, bob)

@@ -41,6 +41,8 @@ type Server struct {
 	view   *view
 	feed   *consumer
 	now    func() time.Time
+	// judge prepares how a user's push rules judge events of a room.
+	judge func(*user, *room) judging
 
 	maxTimeout, maxLag time.Duration
 	unfiltered         *filter

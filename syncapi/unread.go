@@ -45,6 +45,7 @@ type unread struct {
 
 // notice is an event that notifies the user.
 type notice struct {
+	ID        string `json:"e"`
 	Seq       int64  `json:"s"`
 	Sub       int64  `json:"b,omitempty"`
 	Thread    string `json:"t"`
@@ -252,7 +253,15 @@ func (s *Server) advance(ctx context.Context, fold *unread, u *user, p *part, m 
 	}
 	judge := s.judge(u, p.room)
 	for _, ev := range events {
-		if ev.hidden || ev.Sender() == u.id || ev.RedactedBy != "" {
+		if ev.hidden {
+			continue
+		}
+		if ev.Type() == "m.room.redaction" {
+			if err := s.unnotice(ctx, fold, p.room.id, ev.Redacts()); err != nil {
+				return err
+			}
+		}
+		if ev.Sender() == u.id || ev.RedactedBy != "" {
 			continue
 		}
 		if _, ok := ignored[ev.Sender()]; ok {
@@ -269,13 +278,30 @@ func (s *Server) advance(ctx context.Context, fold *unread, u *user, p *part, m 
 		if err != nil {
 			return err
 		}
-		fold.notices = append(fold.notices, notice{Seq: ev.Position.Seq, Sub: ev.Position.Sub, Thread: thread, Highlight: highlight})
+		fold.notices = append(fold.notices, notice{ID: ev.EventID(), Seq: ev.Position.Seq, Sub: ev.Position.Sub, Thread: thread, Highlight: highlight})
 	}
 	if over := len(fold.notices) - maxNotices; over > 0 {
 		fold.notices = slices.Delete(fold.notices, 0, over)
 	}
 	fold.fresh += len(events)
 	fold.seq = p.upper
+	return nil
+}
+
+// unnotice drops the notice of an event that a redaction has reached: the fold
+// is the same whether it saw the event before or after that.
+func (s *Server) unnotice(ctx context.Context, fold *unread, roomID, eventID string) error {
+	i := slices.IndexFunc(fold.notices, func(n notice) bool { return n.ID == eventID })
+	if i < 0 {
+		return nil
+	}
+	found := map[string]*event{eventID: nil}
+	if err := s.fetch(ctx, roomID, found); err != nil {
+		return err
+	}
+	if ev := found[eventID]; ev != nil && ev.RedactedBy != "" {
+		fold.notices = slices.Delete(fold.notices, i, i+1)
+	}
 	return nil
 }
 
