@@ -233,3 +233,43 @@ func BenchmarkAppend(b *testing.B) {
 		})
 	}
 }
+
+// TestMixedOrder: a record of a Derived topic that is shown at once does not
+// overtake an earlier one that waits for the fsync of its call's Durable record.
+func TestMixedOrder(t *testing.T) {
+	log := open(t, filepath.Join(t.TempDir(), "log.db"), eventlog.EmbeddedOptions{})
+	for name, d := range map[string]eventlog.Durability{"durable": eventlog.Durable, "derived": eventlog.Derived} {
+		if _, err := log.EnsureTopic(t.Context(), eventlog.TopicSpec{Name: name, Partitions: 1, Durability: d}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const writers, each = 8, 100
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for range each {
+				messages := []eventlog.Message{{Topic: "derived", Value: []byte("x")}}
+				if w%2 == 0 {
+					messages = append(messages, eventlog.Message{Topic: "durable", Value: []byte("y")})
+				}
+				if _, err := log.Append(t.Context(), messages...); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for next := int64(0); next < writers*each; {
+		records, err := log.Read(t.Context(), "derived", 0, next, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range records {
+			if r.Offset != next {
+				t.Fatalf("offset %d, want %d", r.Offset, next)
+			}
+			next++
+		}
+	}
+	wg.Wait()
+}

@@ -3,6 +3,7 @@ package eventlog
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -11,7 +12,8 @@ type appendCall struct {
 	messages []Message
 	targets  []target
 	offsets  []int64
-	durable  bool
+	durable  bool // some topic is Durable
+	derived  bool // some topic is Derived
 	now      time.Time
 	err      error
 	done     chan struct{}
@@ -50,6 +52,8 @@ func (l *Embedded) Append(ctx context.Context, messages ...Message) ([]int64, er
 			ephemeral++
 		case Durable:
 			call.durable = true
+		case Derived:
+			call.derived = true
 		}
 	}
 	call.offsets = make([]int64, len(messages))
@@ -165,11 +169,11 @@ func (l *Embedded) syncLoop() {
 				}
 				return
 			}
-			waiting := showDerived(batch)
+			waiting := showDerived(nil, batch)
 			for again := len(waiting) > 0; again; { // what has been committed meanwhile shares the fsync
 				select {
 				case batch := <-l.committed: // nil when closed: the next turn sees that
-					waiting = append(waiting, showDerived(batch)...)
+					waiting = showDerived(waiting, batch)
 					again = batch != nil
 				default:
 					again = false
@@ -187,15 +191,31 @@ func (l *Embedded) syncLoop() {
 	}
 }
 
-// showDerived shows the records of calls that wait for no fsync, and returns
-// the other calls.
-func showDerived(batch []*appendCall) (waiting []*appendCall) {
+// showDerived shows the records of calls that wait for no fsync, and adds the
+// others to those that do. A call waits also behind one that does and has
+// records for the same partition, so that none is shown out of order.
+func showDerived(waiting, batch []*appendCall) []*appendCall {
+	behind := map[*partition]bool{} // only Derived records can be overtaken
+	mark := func(call *appendCall) {
+		for i := range call.targets {
+			behind[call.targets[i].partition] = true
+		}
+	}
+	for _, call := range waiting {
+		if call.derived {
+			mark(call)
+		}
+	}
 	for _, call := range batch {
-		if call.durable {
-			waiting = append(waiting, call)
+		overtakes := len(behind) > 0 && slices.ContainsFunc(call.targets, func(t target) bool { return behind[t.partition] })
+		if !call.durable && !overtakes {
+			call.show()
 			continue
 		}
-		call.show()
+		waiting = append(waiting, call)
+		if call.derived {
+			mark(call)
+		}
 	}
 	return waiting
 }

@@ -34,6 +34,7 @@ const (
 type DB struct {
 	engine engine
 	sql    *sql.DB // the connections of both pools, and goose's
+	path   string  // SQLite's file
 	// writers is one connection on SQLite; on PostgreSQL it is readers.
 	writers, readers *pool
 }
@@ -74,12 +75,10 @@ func (db *DB) SafePoint(ctx context.Context) error {
 	if db.engine == enginePostgres {
 		return nil // commits there are durable
 	}
-	err := db.writers.use(ctx, func(c *conn) error {
-		// Even a passive checkpoint syncs the write-ahead log first.
-		_, err := c.ExecContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)")
+	if err := ctx.Err(); err != nil {
 		return err
-	})
-	if err != nil {
+	}
+	if err := syncSQLite(db.path); err != nil {
 		return fmt.Errorf("sqldb: safe point: %w", err)
 	}
 	return nil

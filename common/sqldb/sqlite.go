@@ -5,7 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"modernc.org/sqlite"
@@ -34,8 +37,8 @@ func openSQLite(ctx context.Context, o Options) (*DB, error) {
 		fmt.Sprintf("journal_size_limit(%d)", 2*checkpointPages*4096),
 		"temp_store(MEMORY)",
 	}}
-	path := (&url.URL{Path: strings.TrimPrefix(o.URL, "file:")}).EscapedPath()
-	db, err := sql.Open("sqlite", "file:"+path+"?"+q.Encode())
+	path := strings.TrimPrefix(o.URL, "file:")
+	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
 	if err != nil {
 		return nil, fmt.Errorf("sqldb: %w", err)
 	}
@@ -48,7 +51,28 @@ func openSQLite(ctx context.Context, o Options) (*DB, error) {
 	if err := db.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("sqldb: open %s: %w", o.URL, err), db.Close())
 	}
-	return &DB{engine: engineSQLite, sql: db, writers: newPool(db, 1), readers: newPool(db, readers)}, nil
+	return &DB{engine: engineSQLite, sql: db, path: path, writers: newPool(db, 1), readers: newPool(db, readers)}, nil
+}
+
+// syncSQLite puts on disk what was committed. What is in the write-ahead log
+// only is synced here, whatever descriptor wrote it; what was copied from there
+// into the database was synced by that checkpoint. A checkpoint would not do: it
+// gives up, and says so in a row only, when a reader is in its way. The folder
+// is synced for the names of new files.
+func syncSQLite(path string) error {
+	for _, name := range []string{path + "-wal", filepath.Dir(path)} {
+		f, err := os.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // nothing was written since the log was removed, synced
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rolledBack tells whether a ROLLBACK failed because SQLite had rolled back by
