@@ -29,6 +29,8 @@ type Deps struct {
 	DB     *sqldb.DB
 	Caller rpc.Caller
 	Logger *logrus.Entry
+	// Partitions is the number of partitions of room.output; 0 means the default.
+	Partitions int
 	// Metrics may be nil.
 	Metrics prometheus.Registerer
 }
@@ -62,7 +64,7 @@ func New(ctx context.Context, d Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	topics, err := ensureTopics(ctx, d.Log)
+	topics, err := ensureTopics(ctx, d.Log, d.Partitions)
 	if err != nil {
 		return nil, err
 	}
@@ -91,10 +93,10 @@ func New(ctx context.Context, d Deps) (*Server, error) {
 
 // ensureTopics makes sure of the topics read and written; it returns those read:
 // room.output, user.output and ephemeral.
-func ensureTopics(ctx context.Context, log eventlog.Log) ([]eventlog.TopicInfo, error) {
+func ensureTopics(ctx context.Context, log eventlog.Log, partitions int) ([]eventlog.TopicInfo, error) {
 	var out []eventlog.TopicInfo
 	for _, spec := range []eventlog.TopicSpec{
-		{Name: roomapi.TopicOutput, Partitions: roomapi.DefaultPartitions, Durability: eventlog.Derived},
+		roomapi.OutputTopic(partitions),
 		{Name: userapi.TopicUserOutput, Partitions: userapi.UserOutputPartitions, Durability: eventlog.Derived},
 		{Name: userapi.TopicEphemeral, Partitions: userapi.EphemeralPartitions, Durability: eventlog.Ephemeral},
 		{Name: userapi.TopicUserActivity, Partitions: userapi.ActivityPartitions, Durability: eventlog.Ephemeral},
