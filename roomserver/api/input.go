@@ -43,47 +43,47 @@ type InputRecord struct {
 	RoomID string    `json:"room_id"`
 	Kind   InputKind `json:"kind"`
 	// RoomVersion is given where the room may not exist yet.
-	RoomVersion string `json:"room_version,omitempty"`
+	RoomVersion string `json:"room_version,omitzero"`
 	// Events describe the events in order.
 	Events []InputEvent `json:"events"`
 	// State and AuthChain name the events of the state before (KindJoin, and
 	// KindNew across a gap).
-	State     []string `json:"state,omitempty"`
-	AuthChain []string `json:"auth_chain,omitempty"`
+	State     []string `json:"state,omitzero"`
+	AuthChain []string `json:"auth_chain,omitzero"`
 	// StrippedState is that of KindOutOfRoom.
-	StrippedState jsontext.Value `json:"stripped_state,omitempty"`
+	StrippedState jsontext.Value `json:"stripped_state,omitzero"`
 }
 
 // InputEvent is one event of an InputRecord: either a Proto, or a full event
 // that stands in the record's next line.
 type InputEvent struct {
-	Proto *Proto `json:"proto,omitempty"`
+	Proto *Proto `json:"proto,omitzero"`
 	// EventID is that of a full event, computed and checked by the writer
 	// together with hashes and signatures.
-	EventID string `json:"event_id,omitempty"`
+	EventID string `json:"event_id,omitzero"`
 	// Device and TxnID are the sending client's, for unsigned.transaction_id.
-	Device string `json:"device,omitempty"`
-	TxnID  string `json:"txn_id,omitempty"`
+	Device string `json:"device,omitzero"`
+	TxnID  string `json:"txn_id,omitzero"`
 	// Expect must hold in the current state right before the event, or the
 	// record is refused with the errcode given.
-	Expect []Expectation `json:"expect,omitempty"`
+	Expect []Expectation `json:"expect,omitzero"`
 	// Unless makes the event a no-op whose verdict names the current event:
 	// when the current state event of (type, state_key) has the same sender
 	// and the same content.
-	UnlessSame bool `json:"unless_same,omitempty"`
+	UnlessSame bool `json:"unless_same,omitzero"`
 }
 
 // Proto is an event before the room server gives it prev_events, auth_events,
 // depth, hashes and signatures.
 type Proto struct {
 	Type     string         `json:"type"`
-	StateKey *string        `json:"state_key,omitempty"`
+	StateKey *string        `json:"state_key,omitzero"`
 	Sender   string         `json:"sender"`
 	Content  jsontext.Value `json:"content"`
 	// Redacts is put where the room version wants it.
-	Redacts string `json:"redacts,omitempty"`
+	Redacts string `json:"redacts,omitzero"`
 	// TS overrides the record's TS (application services).
-	TS int64 `json:"ts,omitempty"`
+	TS int64 `json:"ts,omitzero"`
 }
 
 // Expectation is a precondition on a membership.
@@ -123,14 +123,14 @@ type Verdict struct {
 	V         int      `json:"v"` // 1
 	RequestID string   `json:"id"`
 	Status    Status   `json:"status"`
-	EventIDs  []string `json:"event_ids,omitempty"`
+	EventIDs  []string `json:"event_ids,omitzero"`
 	// Position is that of the last event; a view that has applied it shows all.
 	Position Position `json:"pos"`
 	// HTTPStatus, Code and Message say why it was refused.
-	HTTPStatus int    `json:"http_status,omitempty"`
-	Code       string `json:"code,omitempty"`
-	Message    string `json:"message,omitempty"`
+	HTTPStatus int    `json:"http_status,omitzero"`
+	Code       string `json:"code,omitzero"`
+	Message    string `json:"message,omitzero"`
 	// Rule is the auth rule that refused or rejected, for instance "5.3.2".
-	Rule    string   `json:"rule,omitempty"`
-	Missing []string `json:"missing,omitempty"`
+	Rule    string   `json:"rule,omitzero"`
+	Missing []string `json:"missing,omitzero"`
 }

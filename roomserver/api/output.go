@@ -32,41 +32,41 @@ type OutputRecord struct {
 	Position    Position   `json:"pos"` // Seq: last + 1 of the partition, whatever the kind
 	RoomID      string     `json:"room_id"`
 	RoomVersion string     `json:"room_version"`
-	EventID     string     `json:"event_id,omitempty"`
-	Type        string     `json:"type,omitempty"`
-	StateKey    *string    `json:"state_key,omitempty"`
-	Sender      string     `json:"sender,omitempty"`
-	TS          int64      `json:"ts,omitempty"` // origin_server_ts
+	EventID     string     `json:"event_id,omitzero"`
+	Type        string     `json:"type,omitzero"`
+	StateKey    *string    `json:"state_key,omitzero"`
+	Sender      string     `json:"sender,omitzero"`
+	TS          int64      `json:"ts,omitzero"` // origin_server_ts
 	// Origin is the server on whose behalf it was logged, and Local whether a
 	// user of ours is the sender.
-	Origin string `json:"origin,omitempty"`
-	Local  bool   `json:"local,omitempty"`
+	Origin string `json:"origin,omitzero"`
+	Local  bool   `json:"local,omitzero"`
 	// SoftFailed events are stored and published for federation only: never
 	// shown to clients.
-	SoftFailed bool `json:"soft_failed,omitempty"`
+	SoftFailed bool `json:"soft_failed,omitzero"`
 	// Device and TxnID are the sending client's.
-	Device string `json:"device,omitempty"`
-	TxnID  string `json:"txn_id,omitempty"`
+	Device string `json:"device,omitzero"`
+	TxnID  string `json:"txn_id,omitzero"`
 	// Changes of the current state that came with it.
-	Changes []StateChange `json:"changes,omitempty"`
+	Changes []StateChange `json:"changes,omitzero"`
 	// ReplacesState is the event that a state event replaced in the state
 	// before it, for unsigned.
-	ReplacesState string `json:"replaces_state,omitempty"`
+	ReplacesState string `json:"replaces_state,omitzero"`
 	// HistoryVisibility in force right after the event, and Before it where
 	// the event is itself an m.room.history_visibility.
-	HistoryVisibility       string `json:"hv,omitempty"`
-	HistoryVisibilityBefore string `json:"hv_before,omitempty"`
+	HistoryVisibility       string `json:"hv,omitzero"`
+	HistoryVisibilityBefore string `json:"hv_before,omitzero"`
 	// Membership and MembershipBefore are those of the target (state_key) of a
 	// member event that changed the current state.
-	Membership       string `json:"membership,omitempty"`
-	MembershipBefore string `json:"membership_before,omitempty"`
+	Membership       string `json:"membership,omitzero"`
+	MembershipBefore string `json:"membership_before,omitzero"`
 	// Redacts is the event that this one redacts, if the redaction is in force:
 	// the stored event has been redacted when this record is published.
-	Redacts string `json:"redacts,omitempty"`
+	Redacts string `json:"redacts,omitzero"`
 	// Limited marks a gap before the event: state was given, not built up.
-	Limited bool `json:"limited,omitempty"`
+	Limited bool `json:"limited,omitzero"`
 	// StrippedState is that of OutputOutOfRoom: a JSON array.
-	StrippedState jsontext.Value `json:"stripped_state,omitempty"`
+	StrippedState jsontext.Value `json:"stripped_state,omitzero"`
 	// JoinedCount and InvitedCount of the room after it.
 	JoinedCount  int `json:"joined"`
 	InvitedCount int `json:"invited"`
@@ -77,11 +77,11 @@ type StateChange struct {
 	Type     string `json:"type"`
 	StateKey string `json:"state_key"`
 	// EventID is the event there now ("" when the entry was removed), Replaced the one before.
-	EventID  string `json:"event_id,omitempty"`
-	Replaced string `json:"replaced,omitempty"`
+	EventID  string `json:"event_id,omitzero"`
+	Replaced string `json:"replaced,omitzero"`
 	// Line is the record's event line (0 for the first) that holds the event.
 	// The record's own event is line 0.
-	Line int `json:"line,omitempty"`
+	Line int `json:"line,omitzero"`
 }
 
 // Encode makes the record's value.

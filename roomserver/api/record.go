@@ -24,7 +24,7 @@ const DefaultPartitions = 16
 type Position struct {
 	Partition int   `json:"p"`
 	Seq       int64 `json:"s"`
-	Sub       int64 `json:"b,omitempty"`
+	Sub       int64 `json:"b,omitzero"`
 }
 
 // Less orders positions of one partition.

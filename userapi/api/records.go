@@ -43,11 +43,11 @@ type UserChange struct {
 	Seq      int64          `json:"seq"`
 	UserID   string         `json:"user_id"`
 	Kind     ChangeKind     `json:"kind"`
-	RoomID   string         `json:"room_id,omitempty"`
-	DeviceID string         `json:"device_id,omitempty"`
-	Type     string         `json:"type,omitempty"`
-	Content  jsontext.Value `json:"content,omitempty"`
-	Receipt  *Receipt       `json:"receipt,omitempty"`
+	RoomID   string         `json:"room_id,omitzero"`
+	DeviceID string         `json:"device_id,omitzero"`
+	Type     string         `json:"type,omitzero"`
+	Content  jsontext.Value `json:"content,omitzero"`
+	Receipt  *Receipt       `json:"receipt,omitzero"`
 }
 
 // Receipt is a read receipt of a user in a room.
@@ -57,15 +57,15 @@ type Receipt struct {
 	// Type is m.read or m.read.private (m.fully_read is account data).
 	Type string `json:"type"`
 	// ThreadID is "" for unthreaded receipts, "main" or a thread root's event ID.
-	ThreadID string `json:"thread_id,omitempty"`
+	ThreadID string `json:"thread_id,omitzero"`
 	TS       int64  `json:"ts"` // milliseconds
 }
 
 // Ephemeral is a record of the topic of that name: exactly one member is set.
 type Ephemeral struct {
 	V        int       `json:"v"` // 1
-	Typing   *Typing   `json:"typing,omitempty"`
-	Presence *Presence `json:"presence,omitempty"`
+	Typing   *Typing   `json:"typing,omitzero"`
+	Presence *Presence `json:"presence,omitzero"`
 }
 
 // Typing is everyone who types in a room now; it replaces what was said before.
@@ -78,9 +78,9 @@ type Typing struct {
 type Presence struct {
 	UserID          string `json:"user_id"`
 	Presence        string `json:"presence"` // online, offline, unavailable
-	StatusMsg       string `json:"status_msg,omitempty"`
-	LastActiveTS    int64  `json:"last_active_ts,omitempty"` // milliseconds
-	CurrentlyActive bool   `json:"currently_active,omitempty"`
+	StatusMsg       string `json:"status_msg,omitzero"`
+	LastActiveTS    int64  `json:"last_active_ts,omitzero"` // milliseconds
+	CurrentlyActive bool   `json:"currently_active,omitzero"`
 }
 
 // Activity says that a user's device was heard of: the seed of this project
@@ -91,8 +91,8 @@ type Activity struct {
 	UserID   string `json:"user_id"`
 	DeviceID string `json:"device_id"`
 	TS       int64  `json:"ts"` // milliseconds
-	IP       string `json:"ip,omitempty"`
+	IP       string `json:"ip,omitzero"`
 	// Syncing is set by /sync; Presence is its set_presence ("" when not given).
-	Syncing  bool   `json:"syncing,omitempty"`
-	Presence string `json:"presence,omitempty"`
+	Syncing  bool   `json:"syncing,omitzero"`
+	Presence string `json:"presence,omitzero"`
 }
