@@ -39,8 +39,10 @@ type StoredEvent struct {
 	Device, TxnID string
 	// HistoryVisibility in force right after the event.
 	HistoryVisibility string
-	Rejected          bool
-	SoftFailed        bool
+	// HistoryVisibilityBefore it, where it is itself an m.room.history_visibility.
+	HistoryVisibilityBefore string
+	Rejected                bool
+	SoftFailed              bool
 	// Outlier events have no place in the timeline.
 	Outlier bool
 	// RedactedBy is the redaction that stripped the stored JSON, if any.

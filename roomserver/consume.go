@@ -1,0 +1,160 @@
+package roomserver
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/matrix-org/dendrite/common/consumer"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/roomserver/storage"
+)
+
+// input is a record of a batch and what becomes of it.
+type input struct {
+	partition int
+	record    *api.InputRecord
+	lines     [][]byte // of full events, in the order of record.Events
+	// verdict is set by the time that the batch is stored; known says that it
+	// was given before, so that there is nothing to store.
+	verdict *api.Verdict
+	known   bool
+	staged  []*staged
+}
+
+// batch is what is consumed together.
+type batch struct {
+	inputs []*input
+	works  []*work // in the order of their rooms' first records
+}
+
+// consume handles a batch of room.input: its rooms in parallel, each room's
+// records in order; then one transaction, then what others may know.
+func (s *Server) consume(ctx context.Context, records *consumer.Batch) error {
+	s.metrics.batch.Observe(float64(len(records.Records)))
+	b, err := s.decode(ctx, records)
+	if err != nil {
+		return err
+	}
+	workers, workCtx := errgroup.WithContext(ctx)
+	workers.SetLimit(runtime.GOMAXPROCS(0))
+	for _, w := range b.works {
+		workers.Go(func() error { return s.work(workCtx, w) })
+	}
+	if err := workers.Wait(); err != nil {
+		return err
+	}
+	seqs := b.number(s.heads.get())
+	if err := s.finish(b); err != nil {
+		return err
+	}
+	if err := s.write(ctx, b, seqs, records); err != nil {
+		return err
+	}
+	s.apply(b, seqs)
+	s.publish(ctx, b)
+	return nil
+}
+
+// decode reads the records, finds those that were accepted before, and sorts
+// the others by room.
+func (s *Server) decode(ctx context.Context, records *consumer.Batch) (*batch, error) {
+	b := &batch{}
+	ids := make([]string, 0, len(records.Records))
+	for i := range records.Records {
+		r := &records.Records[i]
+		record, lines, err := api.DecodeInput(r.Value)
+		if err != nil {
+			// Nobody can be told: the writer's name is in what cannot be read.
+			s.metrics.unwanted.Inc()
+			s.logger.WithError(err).WithField("partition", r.Partition).WithField("offset", r.Offset).Error("Undecodable record of room.input")
+			continue
+		}
+		b.inputs = append(b.inputs, &input{partition: r.Partition, record: record, lines: lines})
+		ids = append(ids, record.RequestID)
+	}
+	known, err := s.verdicts(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	works := map[string]*work{}
+	for _, in := range b.inputs {
+		if r, ok := known[in.record.RequestID]; ok && in.record.TS-r.TS <= s.config.TransactionLifetime.Milliseconds() {
+			if in.verdict, err = api.DecodeVerdict(r.Verdict); err != nil {
+				return nil, err
+			}
+			in.known = true
+			continue
+		}
+		w := works[in.record.RoomID]
+		if w == nil {
+			w = newWork(s, in.record.RoomID, in.partition)
+			works[in.record.RoomID] = w
+			b.works = append(b.works, w)
+		}
+		w.inputs = append(w.inputs, in)
+	}
+	return b, nil
+}
+
+func (s *Server) verdicts(ctx context.Context, ids []string) (map[string]storage.Request, error) {
+	out := map[string]storage.Request{}
+	err := s.store.Read(ctx, func(tx *sqldb.Tx) error {
+		found, err := s.store.Requests(ctx, tx, ids)
+		for _, r := range found {
+			out[r.ID] = r
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("roomserver: verdicts: %w", err)
+	}
+	return out, nil
+}
+
+// work handles a room's records. An error is one of the database: the batch is
+// tried again. A panic parks the room, never the others (design rule 14).
+func (s *Server) work(ctx context.Context, w *work) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.metrics.parked.Inc()
+			s.logger.WithField("room_id", w.roomID).Errorf("Room parked: %v\n%s", p, debug.Stack())
+			w.park(fmt.Sprint(p))
+			err = nil
+		}
+	}()
+	if err := w.load(ctx); err != nil {
+		return fmt.Errorf("roomserver: load %s: %w", w.roomID, err)
+	}
+	for _, in := range w.inputs {
+		if err := w.input(ctx, in); err != nil {
+			return fmt.Errorf("roomserver: %s: %w", w.roomID, err)
+		}
+	}
+	return nil
+}
+
+// number gives everything staged its position, in the order of the log.
+func (b *batch) number(seqs []int64) []int64 {
+	for _, in := range b.inputs {
+		for _, st := range in.staged {
+			if st.flags&storage.Outlier != 0 {
+				continue
+			}
+			seqs[in.partition]++
+			st.event.Position = api.Position{Partition: in.partition, Seq: seqs[in.partition]}
+			st.output.Position = st.event.Position
+			st.nid = storage.EventNID(in.partition, seqs[in.partition])
+			in.verdict.Position = st.event.Position
+			if st.work.row.NID == 0 { // the room's first event names it
+				st.work.row.NID = st.nid
+			}
+			st.work.row.LatestSeq = seqs[in.partition]
+		}
+	}
+	return seqs
+}

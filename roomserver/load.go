@@ -1,0 +1,123 @@
+package roomserver
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
+	"github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/roomserver/storage"
+)
+
+// loadRoom returns a room; nil if there is none.
+func (s *Server) loadRoom(ctx context.Context, id string) (*room, error) {
+	if r := s.rooms.get(id); r != nil {
+		return r, nil
+	}
+	for {
+		before := s.heads.generation()
+		var row *storage.Room
+		err := s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
+			row, err = s.store.Room(ctx, tx, id)
+			return err
+		})
+		if err != nil || row == nil {
+			return nil, err
+		}
+		// A batch that was committed and applied meanwhile may have changed the
+		// room, and would not have found it in the cache.
+		if r, ok := s.addRoom(before, id, newRoom(row)); ok {
+			return r, nil
+		}
+	}
+}
+
+// addRoom puts a room into the cache if no batch was applied since it was read.
+func (s *Server) addRoom(before int64, id string, r *room) (*room, bool) {
+	s.heads.mu.RLock()
+	defer s.heads.mu.RUnlock()
+	if s.heads.applied != before {
+		return nil, false
+	}
+	return s.rooms.add(id, r), true
+}
+
+// loadEntry reads an entry of a room's current state.
+func (s *Server) loadEntry(ctx context.Context, r *room, key gomatrixserverlib.StateKey) (entry, error) {
+	r.mu.RLock()
+	row := r.row
+	r.mu.RUnlock()
+	var e entry
+	err := s.store.Read(ctx, func(tx *sqldb.Tx) error {
+		c, err := s.store.StateEntryAt(ctx, tx, row.NID, row.LatestSeq, key.Type, key.StateKey)
+		if err != nil || c.EventNID == 0 {
+			return err
+		}
+		rows, err := s.store.EventsByNID(ctx, tx, []int64{c.EventNID})
+		if err != nil {
+			return err
+		}
+		if len(rows) != 1 {
+			return fmt.Errorf("state event %d is not stored", c.EventNID)
+		}
+		e.nid = c.EventNID
+		e.event, err = stored(rows[0])
+		return err
+	})
+	if err != nil {
+		return entry{}, fmt.Errorf("roomserver: state entry: %w", err)
+	}
+	r.learn(row.LatestSeq, map[gomatrixserverlib.StateKey]entry{key: e}, false)
+	return e, nil
+}
+
+// loadEvents returns the events that are stored, in the order asked for.
+func (s *Server) loadEvents(ctx context.Context, ids []string) ([]*api.StoredEvent, error) {
+	var rows []*storage.Event
+	err := s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
+		rows, err = s.store.EventsByID(ctx, tx, ids)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("roomserver: events: %w", err)
+	}
+	byID := make(map[string]*storage.Event, len(rows))
+	for _, row := range rows {
+		byID[row.EventID] = row
+	}
+	out := make([]*api.StoredEvent, 0, len(rows))
+	for _, id := range ids {
+		row := byID[id]
+		if row == nil {
+			continue
+		}
+		e, err := stored(row)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e)
+		delete(byID, id)
+	}
+	return out, nil
+}
+
+// stored makes an event of its row.
+func stored(row *storage.Event) (*api.StoredEvent, error) {
+	event, err := gomatrixserverlib.ParseStoredEvent(row.JSON, gomatrixserverlib.RoomVersion(row.Version), row.EventID)
+	if err != nil {
+		return nil, fmt.Errorf("roomserver: stored event %s: %w", row.EventID, err)
+	}
+	e := &api.StoredEvent{Event: event, RedactedBy: row.RedactedBy, Rejected: row.Flags&storage.Rejected != 0,
+		SoftFailed: row.Flags&storage.SoftFailed != 0, Outlier: row.Flags&storage.Outlier != 0}
+	if row.Output == nil {
+		return e, nil
+	}
+	out, _, err := api.DecodeOutput(row.Output)
+	if err != nil {
+		return nil, fmt.Errorf("roomserver: stored event %s: %w", row.EventID, err)
+	}
+	e.Position, e.ReplacesState, e.HistoryVisibility = out.Position, out.ReplacesState, out.HistoryVisibility
+	e.HistoryVisibilityBefore, e.Device, e.TxnID = out.HistoryVisibilityBefore, out.Device, out.TxnID
+	return e, nil
+}

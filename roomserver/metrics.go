@@ -1,0 +1,27 @@
+package roomserver
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	events   *prometheus.CounterVec // by status
+	batch    prometheus.Histogram
+	parked   prometheus.Counter
+	unwanted prometheus.Counter
+}
+
+func (m *metrics) register(r prometheus.Registerer) error {
+	m.events = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "dendrite_roomserver_records_total", Help: "Records of room.input by verdict."}, []string{"status"})
+	m.batch = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "dendrite_roomserver_batch_records", Help: "Records handled together.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)})
+	m.parked = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "dendrite_roomserver_parked_total", Help: "Rooms parked because of an internal error."})
+	m.unwanted = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "dendrite_roomserver_undecodable_total", Help: "Records of room.input that could not be read."})
+	for _, c := range []prometheus.Collector{m.events, m.batch, m.parked, m.unwanted} {
+		if err := r.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package roomserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/roomserver/storage"
+)
+
+// Pauses while the log does not take what is committed.
+const (
+	publishPause    = 100 * time.Millisecond
+	publishMaxPause = 10 * time.Second
+)
+
+// publish appends a committed batch to room.output, and then the verdicts to
+// room.answers. It goes on until the log has taken both: what is committed is
+// published, now or (after a crash) when the partition is acquired again.
+func (s *Server) publish(ctx context.Context, b *batch) {
+	var outputs, answers []eventlog.Message
+	for _, in := range b.inputs {
+		s.metrics.events.WithLabelValues(string(in.verdict.Status)).Inc()
+		for _, st := range in.staged {
+			p, seq := st.event.Position.Partition, st.event.Position.Seq
+			if seq <= s.published[p] {
+				continue // a replay: it stands there already
+			}
+			outputs = append(outputs, eventlog.Message{Topic: api.TopicOutput, Partition: p, Key: []byte(in.record.RoomID),
+				Value: outputValue(st.header, st.event.JSON())})
+			s.published[p] = seq
+		}
+		if in.record.Answer < 0 || in.record.Answer >= api.AnswerPartitions {
+			continue
+		}
+		if value, err := in.verdict.Encode(); err == nil {
+			answers = append(answers, eventlog.Message{Topic: api.TopicAnswers, Partition: in.record.Answer, Value: value})
+		} else {
+			s.logger.WithError(err).Error("Cannot encode a verdict")
+		}
+	}
+	for _, messages := range [][]eventlog.Message{outputs, answers} {
+		if !s.append(ctx, messages) {
+			return
+		}
+	}
+}
+
+// append appends until it succeeds; false when the log has been closed.
+func (s *Server) append(ctx context.Context, messages []eventlog.Message) bool {
+	for pause := publishPause; len(messages) > 0; pause = min(2*pause, publishMaxPause) {
+		_, err := s.log.Append(ctx, messages...)
+		if err == nil {
+			return true
+		}
+		if errors.Is(err, eventlog.ErrClosed) {
+			return false
+		}
+		s.logger.WithError(err).Error("Cannot publish; trying again")
+		time.Sleep(pause)
+	}
+	return true
+}
+
+// outputValue is a record of room.output: the header line and the event.
+func outputValue(header, event []byte) []byte {
+	value := make([]byte, 0, len(header)+1+len(event))
+	value = append(value, header...)
+	value = append(value, '\n')
+	return append(value, event...)
+}
+
+// republishBatch bounds what is read at once.
+const republishBatch = 200
+
+// republish compares a partition's end in room.output with the table, and
+// publishes what is missing (design rule 4). If the log is ahead, the store was
+// cut back: what is consumed again gives the same outputs, which are not
+// published twice.
+func (s *Server) republish(ctx context.Context, partition int) error {
+	start, end, err := s.log.Bounds(ctx, api.TopicOutput, partition)
+	if err != nil {
+		return err
+	}
+	if end > start {
+		records, err := s.log.Read(ctx, api.TopicOutput, partition, end-1, 1)
+		if err != nil {
+			return err
+		}
+		last, _, err := api.DecodeOutput(records[0].Value)
+		if err != nil {
+			return err
+		}
+		s.published[partition] = last.Position.Seq
+	}
+	for head := s.heads.get()[partition]; s.published[partition] < head; {
+		if err := s.republishSome(ctx, partition); err != nil {
+			return fmt.Errorf("roomserver: publish what is missing: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Server) republishSome(ctx context.Context, partition int) error {
+	var rows []*storage.Event
+	err := s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
+		rows, err = s.store.Outputs(ctx, tx, partition, s.published[partition], republishBatch)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	messages := make([]eventlog.Message, 0, len(rows))
+	for i, row := range rows {
+		if want := s.published[partition] + 1 + int64(i); row.Seq != want {
+			return fmt.Errorf("output %d of partition %d is not stored", want, partition)
+		}
+		messages = append(messages, eventlog.Message{Topic: api.TopicOutput, Partition: partition, Value: outputValue(row.Output, row.JSON)})
+	}
+	if len(messages) == 0 {
+		return fmt.Errorf("outputs after %d of partition %d are not stored", s.published[partition], partition)
+	}
+	if _, err := s.log.Append(ctx, messages...); err != nil {
+		return err
+	}
+	s.published[partition] = rows[len(rows)-1].Seq
+	return nil
+}

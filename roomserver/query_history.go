@@ -1,0 +1,149 @@
+package roomserver
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
+	"github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/roomserver/storage"
+)
+
+const (
+	// maxHistory bounds the events of one answer.
+	maxHistory = 1000
+	// maxHidden bounds the events that are read and not shown for one answer.
+	maxHidden = 2000
+)
+
+func (s *Server) queryHistory(ctx context.Context, req *api.HistoryRequest) (*api.HistoryResponse, error) {
+	_, row, err := s.known(ctx, req.RoomID)
+	if err != nil {
+		return nil, err
+	}
+	var v *viewer
+	if req.Viewer != "" {
+		if v, err = s.viewer(ctx, req.RoomID, req.Viewer); err != nil {
+			return nil, err
+		}
+	}
+	limit := min(max(req.Limit, 1), maxHistory)
+	out := &api.HistoryResponse{Next: req.From, More: true}
+	for read := 0; out.More && len(out.Events) < limit && read < limit+maxHidden; {
+		want := limit - len(out.Events)
+		rows, err := s.timeline(ctx, row, req, out.Next, want+1)
+		if err != nil {
+			return nil, fmt.Errorf("roomserver: history: %w", err)
+		}
+		out.More = len(rows) > want
+		rows = rows[:min(len(rows), want)]
+		read += len(rows)
+		for _, row := range rows {
+			e, err := stored(row)
+			if err != nil {
+				return nil, err
+			}
+			if v == nil || v.sees(e) {
+				out.Events = append(out.Events, e)
+			}
+			out.Next = e.Position
+			if req.Backwards {
+				out.Next.Sub-- // From is inclusive
+			}
+		}
+	}
+	return out, nil
+}
+
+// timeline reads a stretch of the timeline from a position.
+func (s *Server) timeline(ctx context.Context, row *storage.Room, req *api.HistoryRequest, from api.Position, limit int) ([]*storage.Event, error) {
+	q := storage.Range{RoomNID: row.NID, Backwards: req.Backwards, Limit: limit}
+	if req.Backwards {
+		q.AfterSeq, q.AfterSub, q.ToSeq, q.ToSub = req.To.Seq, req.To.Sub, from.Seq, from.Sub
+	} else {
+		q.AfterSeq, q.AfterSub, q.ToSeq, q.ToSub = from.Seq, from.Sub, req.To.Seq, req.To.Sub
+	}
+	if q.ToSeq == 0 {
+		q.ToSeq = math.MaxInt64
+	}
+	var rows []*storage.Event
+	err := s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
+		rows, err = s.store.Timeline(ctx, tx, q)
+		return err
+	})
+	return rows, err
+}
+
+// viewer decides which events of a room a user may see.
+type viewer struct {
+	userID string
+	// history is what the user's membership was, oldest first.
+	history []membershipFrom
+}
+
+type membershipFrom struct {
+	seq        int64
+	membership string
+}
+
+// viewer reads the history of a user's membership.
+func (s *Server) viewer(ctx context.Context, roomID, userID string) (*viewer, error) {
+	_, row, err := s.known(ctx, roomID)
+	if err != nil {
+		return nil, err
+	}
+	v := &viewer{userID: userID}
+	err = s.store.Read(ctx, func(tx *sqldb.Tx) error {
+		changes, err := s.store.StateEntryHistory(ctx, tx, row.NID, "m.room.member", userID)
+		if err != nil {
+			return err
+		}
+		nids := make([]int64, 0, len(changes))
+		for _, c := range changes {
+			nids = append(nids, c.EventNID)
+		}
+		rows, err := s.store.EventsByNID(ctx, tx, nids)
+		if err != nil {
+			return err
+		}
+		memberships := map[int64]string{}
+		for _, row := range rows {
+			e, err := stored(row)
+			if err != nil {
+				return err
+			}
+			memberships[row.NID] = e.Membership()
+		}
+		for _, c := range changes {
+			v.history = append(v.history, membershipFrom{c.FromSeq, memberships[c.EventNID]})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("roomserver: memberships of a viewer: %w", err)
+	}
+	return v, nil
+}
+
+// sees tells whether the user may see an event.
+// spec: client-server-api §server-behaviour-5 (history visibility)
+func (v *viewer) sees(e *api.StoredEvent) bool {
+	if e.Rejected || e.SoftFailed || e.Outlier {
+		return false
+	}
+	before := e.HistoryVisibility
+	if e.HistoryVisibilityBefore != "" {
+		before = e.HistoryVisibilityBefore
+	}
+	view := gomatrixserverlib.UserView{Event: e.Event, UserID: v.userID, Visibility: gomatrixserverlib.HistoryVisibility(before)}
+	for _, h := range v.history {
+		if h.seq < e.Position.Seq {
+			view.Membership = h.membership
+		} else if h.membership == "join" {
+			view.JoinedSince = true
+		}
+	}
+	return gomatrixserverlib.VisibleToUser(view)
+}

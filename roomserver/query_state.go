@@ -1,0 +1,217 @@
+package roomserver
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
+	"github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/roomserver/storage"
+)
+
+func (s *Server) queryState(ctx context.Context, req *api.StateRequest) (*api.StateResponse, error) {
+	r, row, err := s.known(ctx, req.RoomID)
+	if err != nil {
+		return nil, err
+	}
+	seq, err := s.seqOf(ctx, req, row)
+	if err != nil {
+		return nil, err
+	}
+	out := &api.StateResponse{RoomVersion: gomatrixserverlib.RoomVersion(row.Version), At: api.Position{Partition: row.Partition, Seq: seq}}
+	var entries map[gomatrixserverlib.StateKey]entry
+	if seq >= row.LatestSeq {
+		entries, err = s.currentState(ctx, r, req)
+	} else {
+		entries, err = s.stateAt(ctx, row.NID, seq, req)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("roomserver: state: %w", err)
+	}
+	for key, e := range entries {
+		if e.event == nil || !wants(req, key) {
+			continue
+		}
+		out.IDs = append(out.IDs, api.StateEntry{StateKey: key, EventID: e.event.EventID()})
+		if !req.IDsOnly {
+			out.Events = append(out.Events, e.event)
+		}
+	}
+	return out, nil
+}
+
+// wants tells whether a request asks for an entry.
+func wants(req *api.StateRequest, key gomatrixserverlib.StateKey) bool {
+	switch {
+	case req.Keys != nil:
+		return slices.Contains(req.Keys, key)
+	case req.WithoutMembers && key.Type == "m.room.member":
+		return slices.Contains(req.Members, key.StateKey)
+	}
+	return req.Types == nil || slices.Contains(req.Types, key.Type)
+}
+
+// seqOf finds the Seq whose state a request asks for.
+func (s *Server) seqOf(ctx context.Context, req *api.StateRequest, row *storage.Room) (int64, error) {
+	id := req.AfterEvent + req.BeforeEvent
+	if id == "" {
+		if req.AtSeq == 0 {
+			return row.LatestSeq, nil
+		}
+		return req.AtSeq, nil
+	}
+	events, err := s.loadEvents(ctx, []string{id})
+	if err != nil {
+		return 0, err
+	}
+	if len(events) == 0 || events[0].RoomID() != req.RoomID || events[0].Outlier {
+		return 0, matrixerror.NotFound("Unknown event")
+	}
+	if req.BeforeEvent != "" {
+		return events[0].Position.Seq - 1, nil
+	}
+	return events[0].Position.Seq, nil
+}
+
+// currentState answers from memory as far as that goes.
+func (s *Server) currentState(ctx context.Context, r *room, req *api.StateRequest) (map[gomatrixserverlib.StateKey]entry, error) {
+	if req.Keys != nil {
+		out := make(map[gomatrixserverlib.StateKey]entry, len(req.Keys))
+		for _, key := range req.Keys {
+			e, known := r.get(key)
+			if !known {
+				var err error
+				if e, err = s.loadEntry(ctx, r, key); err != nil {
+					return nil, err
+				}
+			}
+			out[key] = e
+		}
+		return out, nil
+	}
+	r.mu.RLock()
+	row := r.row
+	if r.full {
+		out := make(map[gomatrixserverlib.StateKey]entry, len(r.state))
+		for key, e := range r.state {
+			out[key] = e
+		}
+		r.mu.RUnlock()
+		return out, nil
+	}
+	r.mu.RUnlock()
+	entries, err := s.stateAt(ctx, row.NID, row.LatestSeq, req)
+	if err == nil {
+		r.learn(row.LatestSeq, entries, req.Types == nil && !req.WithoutMembers)
+	}
+	return entries, err
+}
+
+// eventsPerRead bounds the events read by one statement.
+const eventsPerRead = 5000
+
+// stateAt reads state from the table of changes, no more of it than was asked for.
+func (s *Server) stateAt(ctx context.Context, roomNID, seq int64, req *api.StateRequest) (map[gomatrixserverlib.StateKey]entry, error) {
+	var out map[gomatrixserverlib.StateKey]entry
+	err := s.store.Read(ctx, func(tx *sqldb.Tx) error {
+		rows, err := s.stateRows(ctx, tx, roomNID, seq, req)
+		if err != nil {
+			return err
+		}
+		out, err = s.withEvents(ctx, tx, rows)
+		return err
+	})
+	return out, err
+}
+
+func (s *Server) stateRows(ctx context.Context, tx *sqldb.Tx, roomNID, seq int64, req *api.StateRequest) ([]storage.StateChange, error) {
+	keys := req.Keys
+	var rows []storage.StateChange
+	var err error
+	switch {
+	case req.Keys != nil:
+	case req.WithoutMembers:
+		for _, id := range req.Members {
+			keys = append(keys, memberKey(id))
+		}
+		rows, err = s.store.StateWithoutMembersAt(ctx, tx, roomNID, seq)
+	case req.Types != nil:
+		return s.store.StateOfTypesAt(ctx, tx, roomNID, seq, req.Types)
+	default:
+		return s.store.StateAt(ctx, tx, roomNID, seq)
+	}
+	for _, key := range keys {
+		if err != nil {
+			return nil, err
+		}
+		var c storage.StateChange
+		if c, err = s.store.StateEntryAt(ctx, tx, roomNID, seq, key.Type, key.StateKey); err == nil && c.EventNID != 0 {
+			rows = append(rows, c)
+		}
+	}
+	return rows, err
+}
+
+// withEvents reads the events of entries.
+func (s *Server) withEvents(ctx context.Context, tx *sqldb.Tx, rows []storage.StateChange) (map[gomatrixserverlib.StateKey]entry, error) {
+	out := make(map[gomatrixserverlib.StateKey]entry, len(rows))
+	for chunk := range slices.Chunk(rows, eventsPerRead) {
+		nids := make([]int64, len(chunk))
+		for i, c := range chunk {
+			nids[i] = c.EventNID
+		}
+		found, err := s.store.EventsByNID(ctx, tx, nids)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range found {
+			e, err := stored(row)
+			if err != nil {
+				return nil, err
+			}
+			out[e.Key()] = entry{nid: row.NID, event: e}
+		}
+	}
+	return out, nil
+}
+
+func (s *Server) queryStateChanges(ctx context.Context, req *api.StateChangesRequest) (*api.StateChangesResponse, error) {
+	_, row, err := s.known(ctx, req.RoomID)
+	if err != nil {
+		return nil, err
+	}
+	out := &api.StateChangesResponse{}
+	if req.FromSeq >= min(row.LatestSeq, req.ToSeq) {
+		return out, nil
+	}
+	err = s.store.Read(ctx, func(tx *sqldb.Tx) error {
+		changes, err := s.store.StateChangesIn(ctx, tx, row.NID, req.FromSeq, req.ToSeq)
+		if err != nil {
+			return err
+		}
+		last := map[gomatrixserverlib.StateKey]storage.StateChange{}
+		for _, c := range changes {
+			last[gomatrixserverlib.StateKey{Type: c.Type, StateKey: c.StateKey}] = c
+		}
+		rows := changes[:0]
+		for key, c := range last {
+			if c.EventNID == 0 {
+				out.Removed = append(out.Removed, key)
+			} else {
+				rows = append(rows, c)
+			}
+		}
+		entries, err := s.withEvents(ctx, tx, rows)
+		for _, e := range entries {
+			out.Events = append(out.Events, e.event)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("roomserver: state changes: %w", err)
+	}
+	return out, nil
+}

@@ -1,0 +1,165 @@
+package roomserver
+
+import (
+	"container/list"
+	"slices"
+	"sync"
+
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
+	"github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/roomserver/storage"
+)
+
+// entry is an entry of a room's current state. nid is 0, and event nil, where
+// it is known that there is none.
+type entry struct {
+	nid   int64
+	event *api.StoredEvent
+}
+
+// room is a room in memory, as it is committed.
+type room struct {
+	mu sync.RWMutex
+	// row is replaced, never changed.
+	row *storage.Room
+	// state holds the entries that were needed; full says that these are all.
+	state map[gomatrixserverlib.StateKey]entry
+	full  bool
+	// levels are the power levels of the state, once somebody asked.
+	levels *gomatrixserverlib.PowerLevels
+	bytes  int64
+}
+
+const (
+	roomOverhead  = 500
+	entryOverhead = 400
+)
+
+func newRoom(row *storage.Room) *room {
+	return &room{row: row, state: map[gomatrixserverlib.StateKey]entry{}, bytes: roomOverhead}
+}
+
+// put sets an entry. The caller holds mu.
+func (r *room) put(key gomatrixserverlib.StateKey, e entry) {
+	if old, ok := r.state[key]; ok {
+		r.bytes -= size(key, old)
+	}
+	r.state[key] = e
+	r.bytes += size(key, e)
+}
+
+func size(key gomatrixserverlib.StateKey, e entry) int64 {
+	n := int64(entryOverhead + len(key.Type) + len(key.StateKey))
+	if e.event != nil {
+		n += int64(len(e.event.JSON()))
+	}
+	return n
+}
+
+// learn adds entries read from the database, unless the room has changed since
+// they were read.
+func (r *room) learn(latest int64, entries map[gomatrixserverlib.StateKey]entry, full bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.row.LatestSeq != latest {
+		return
+	}
+	for key, e := range entries {
+		if _, known := r.state[key]; !known {
+			r.put(key, e)
+		}
+	}
+	r.full = r.full || full
+}
+
+// get returns an entry, and whether it is known.
+func (r *room) get(key gomatrixserverlib.StateKey) (entry, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	e, ok := r.state[key]
+	return e, ok || r.full
+}
+
+// roomCache keeps the rooms used last, within a bound of bytes.
+type roomCache struct {
+	mu    sync.Mutex
+	rooms map[string]*list.Element // of *cached
+	order *list.List               // most recently used first
+	bytes int64
+	max   int64
+}
+
+type cached struct {
+	id    string
+	room  *room
+	bytes int64 // as counted in roomCache.bytes
+}
+
+func newRoomCache(max int64) *roomCache {
+	return &roomCache{rooms: map[string]*list.Element{}, order: list.New(), max: max}
+}
+
+func (c *roomCache) get(id string) *room {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.rooms[id]
+	if e == nil {
+		return nil
+	}
+	c.order.MoveToFront(e)
+	c.count(e)
+	return e.Value.(*cached).room
+}
+
+// add puts a room into the cache, unless it is there already, and returns the
+// one that is.
+func (c *roomCache) add(id string, r *room) *room {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.rooms[id]; e != nil {
+		return e.Value.(*cached).room
+	}
+	e := c.order.PushFront(&cached{id: id, room: r})
+	c.rooms[id] = e
+	c.count(e)
+	for c.bytes > c.max && c.order.Len() > 1 {
+		c.drop(c.order.Back())
+	}
+	return r
+}
+
+// count brings the sum of bytes up to date with a room's growth.
+func (c *roomCache) count(e *list.Element) {
+	v := e.Value.(*cached)
+	v.room.mu.RLock()
+	now := v.room.bytes
+	v.room.mu.RUnlock()
+	c.bytes += now - v.bytes
+	v.bytes = now
+}
+
+func (c *roomCache) drop(e *list.Element) {
+	v := c.order.Remove(e).(*cached)
+	c.bytes -= v.bytes
+	delete(c.rooms, v.id)
+}
+
+// heads are the last Seqs committed.
+type heads struct {
+	mu   sync.RWMutex
+	seqs []int64
+	// applied counts the batches that were applied to the rooms in memory.
+	applied int64
+}
+
+func (h *heads) get() []int64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return slices.Clone(h.seqs)
+}
+
+func (h *heads) generation() int64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.applied
+}

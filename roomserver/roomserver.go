@@ -1,0 +1,130 @@
+package roomserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/consumer"
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
+	"github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/roomserver/storage"
+)
+
+// Deps are what a Server is made of.
+type Deps struct {
+	Config     config.RoomServer
+	ServerName string
+	Keys       []gomatrixserverlib.SigningKey // the first signs
+	Log        eventlog.Log
+	// DB is the component's own; it need not be durable if room.input is.
+	DB *sqldb.DB
+	// Partitions of room.input and room.output; zero means DefaultPartitions.
+	Partitions int
+	Logger     *logrus.Entry
+	Metrics    prometheus.Registerer
+}
+
+// Server is the room server role.
+type Server struct {
+	config     config.RoomServer
+	serverName string
+	key        gomatrixserverlib.SigningKey
+	log        eventlog.Log
+	store      *storage.Store
+	consumer   *consumer.Consumer
+	rooms      *roomCache
+	heads      heads
+	// published is the last Seq that stands in each partition of room.output;
+	// the consuming goroutine's.
+	published []int64
+	// forgotten is the hour of records in which old verdicts were dropped last.
+	forgotten int64
+	metrics   metrics
+	logger    *logrus.Entry
+}
+
+// New makes a Server: it brings the schema up to date and ensures the topics.
+// It starts nothing.
+func New(ctx context.Context, deps Deps) (*Server, error) {
+	if len(deps.Keys) == 0 {
+		return nil, errors.New("roomserver: no signing key")
+	}
+	deps.Config.Defaults()
+	store, err := storage.New(ctx, deps.DB)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: deps.Config, serverName: deps.ServerName, key: deps.Keys[0], log: deps.Log, store: store,
+		rooms: newRoomCache(deps.Config.CacheBytes), logger: deps.Logger.WithField("component", "roomserver")}
+	input, err := deps.Log.EnsureTopic(ctx, api.InputTopic(deps.Partitions))
+	if err != nil {
+		return nil, fmt.Errorf("roomserver: %w", err)
+	}
+	for _, spec := range []eventlog.TopicSpec{api.OutputTopic(deps.Partitions), api.AnswersTopic()} {
+		if _, err := deps.Log.EnsureTopic(ctx, spec); err != nil {
+			return nil, fmt.Errorf("roomserver: %w", err)
+		}
+	}
+	if err := s.metrics.register(deps.Metrics); err != nil {
+		return nil, fmt.Errorf("roomserver: %w", err)
+	}
+	s.published = make([]int64, input.Partitions)
+	if err := store.Read(ctx, func(tx *sqldb.Tx) error {
+		s.heads.seqs, err = store.Positions(ctx, tx, input.Partitions)
+		return err
+	}); err != nil {
+		return nil, fmt.Errorf("roomserver: positions: %w", err)
+	}
+	s.consumer, err = consumer.New(ctx, consumer.Options{
+		Name: "rooms", Topic: input, Trim: true, Log: deps.Log, DB: deps.DB,
+		Logger: s.logger, Metrics: deps.Metrics, OnAcquire: s.republish,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("roomserver: %w", err)
+	}
+	return s, nil
+}
+
+// trimOutputEvery is the time between looks at what retention lets go of room.output.
+const trimOutputEvery = time.Minute
+
+// Run consumes room.input until ctx is done; a batch that has begun is finished.
+func (s *Server) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.consumer.Run(ctx, s.consume) })
+	group.Go(func() error { return s.trimOutput(ctx) })
+	return group.Wait()
+}
+
+// trimOutput lets the log drop old outputs: readers that fall behind by more
+// than the topic's retention have to be rebuilt.
+func (s *Server) trimOutput(ctx context.Context) error {
+	tick := time.NewTicker(trimOutputEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for p := range s.published {
+			_, end, err := s.log.Bounds(ctx, api.TopicOutput, p)
+			if err == nil {
+				// The last record stays: it tells how far the topic goes.
+				err = s.log.Trim(ctx, api.TopicOutput, p, end-1)
+			}
+			if err != nil && ctx.Err() == nil {
+				s.logger.WithError(err).Warn("Cannot trim room.output")
+			}
+		}
+	}
+}
