@@ -37,6 +37,8 @@ type source struct {
 	// done and doneSeq are what next and seq were after the last batch that
 	// was applied: where a restart goes on.
 	done, doneSeq int64
+	// stored is the done that the database has.
+	stored int64
 	// shown is done for who measures the lag.
 	shown atomic.Int64
 	// held are records that came before one that they follow, by Seq, with
@@ -303,7 +305,7 @@ func (c *consumer) flush(ctx context.Context, rows *storage.Batch) error {
 	v.mu.Unlock()
 	rows.Offsets = rows.Offsets[:0]
 	for _, s := range c.sources {
-		if s.topic != userapi.TopicEphemeral { // that one is not resumed
+		if s.topic != userapi.TopicEphemeral && s.done != s.stored { // the ephemeral one is not resumed
 			rows.Offsets = append(rows.Offsets, storage.Offset{Topic: s.topic, Partition: s.partition, TopicID: s.topicID, Next: s.done, Seq: s.doneSeq})
 		}
 	}
@@ -319,6 +321,9 @@ func (c *consumer) flush(ctx context.Context, rows *storage.Batch) error {
 		if v.dirty[r.RoomID].Seq == r.Seq {
 			delete(v.dirty, r.RoomID)
 		}
+	}
+	for _, s := range c.sources {
+		s.stored = s.done
 	}
 	c.unflushed = 0
 	return nil
