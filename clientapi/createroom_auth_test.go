@@ -43,7 +43,7 @@ func authorise(t *testing.T, version gomatrixserverlib.RoomVersion, roomID strin
 
 func buildProto(version gomatrixserverlib.RoomVersion, roomID string, n int, p *api.Proto, state testState, last *gomatrixserverlib.Event) (*gomatrixserverlib.Event, error) {
 	b := gomatrixserverlib.EventBuilder{
-		RoomID: roomID, Sender: p.Sender, Type: p.Type, StateKey: p.StateKey, Content: p.Content, OriginServerTS: 1, Depth: int64(n + 1),
+		RoomID: roomID, Sender: p.Sender, Type: p.Type, StateKey: p.StateKey, Content: p.Content, Redacts: p.Redacts, OriginServerTS: 1, Depth: int64(n + 1),
 	}
 	given := version.Rules().GivenEventIDs()
 	if given {

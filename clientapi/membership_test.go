@@ -1,0 +1,160 @@
+package clientapi
+
+import (
+	"testing"
+)
+
+func TestInviteJoinLeave(t *testing.T) {
+	w := newWorld(t)
+	room := w.create("alice", `{}`)
+	in := "/rooms/" + room
+	w.expect("403 M_FORBIDDEN", "bob", "POST", in+"/join", `{}`)
+	w.expect("200", "alice", "POST", in+"/invite", `{"user_id":"@bob:test","reason":"come"}`)
+	w.expect("200", "alice", "POST", in+"/invite", `{"user_id":"@bob:test","reason":"come"}`)
+	w.expect("200", "bob", "POST", in+"/join", ``)
+	again := w.expect("200", "bob", "POST", "/join/"+room, `{}`)
+	if again.body["room_id"] != room {
+		t.Errorf("joined %v", again.body)
+	}
+	w.expect("403 M_FORBIDDEN", "alice", "POST", in+"/invite", `{"user_id":"@bob:test"}`)
+	w.expect("200", "bob", "POST", in+"/leave", ``)
+	w.expect("200", "bob", "POST", in+"/leave", `{}`)
+	w.expect("403 M_FORBIDDEN", "carol", "POST", in+"/leave", `{}`)
+	w.expect("200", "alice", "POST", in+"/invite", `{"user_id":"@dan:test"}`)
+	w.expect("200", "dan", "POST", in+"/leave", `{}`) // rejects
+	w.expect("403 M_FORBIDDEN", "dan", "POST", in+"/join", `{}`)
+}
+
+func TestKickBanUnban(t *testing.T) {
+	w := newWorld(t)
+	room := w.create("alice", `{"preset":"public_chat"}`)
+	in := "/rooms/" + room
+	w.must("bob", "POST", in+"/join", `{}`)
+	w.must("carol", "POST", in+"/join", `{}`)
+	w.expect("403 M_FORBIDDEN", "bob", "POST", in+"/kick", `{"user_id":"@carol:test"}`)
+	w.expect("200", "alice", "POST", in+"/kick", `{"user_id":"@bob:test"}`)
+	w.expect("403 M_FORBIDDEN", "alice", "POST", in+"/kick", `{"user_id":"@bob:test"}`)
+	w.expect("200", "bob", "POST", in+"/join", `{}`)
+	w.expect("403 M_FORBIDDEN", "alice", "POST", in+"/unban", `{"user_id":"@bob:test"}`)
+	w.expect("200", "alice", "POST", in+"/ban", `{"user_id":"@bob:test","reason":"spam"}`)
+	w.expect("403 M_FORBIDDEN", "bob", "POST", in+"/join", `{}`)
+	w.expect("403 M_FORBIDDEN", "alice", "POST", in+"/kick", `{"user_id":"@bob:test"}`)
+	w.expect("200", "alice", "POST", in+"/unban", `{"user_id":"@bob:test"}`)
+	w.expect("200", "bob", "POST", in+"/join", `{}`)
+}
+
+func TestMembershipsRefused(t *testing.T) {
+	w := newWorld(t)
+	room := w.create("alice", `{}`)
+	w.setData("@blocked:test", "", "m.invite_permission_config", `{"default_action":"block"}`)
+	w.device("sue").Suspended = true
+	in := "/rooms/" + room
+	tests := []struct{ want, user, path, body string }{
+		{"400 M_NOT_JSON", "alice", in + "/invite", `{"user_id"`},
+		{"400 M_MISSING_PARAM", "alice", in + "/invite", `{}`},
+		{"400 M_BAD_JSON", "alice", in + "/invite", `{"user_id":1}`},
+		{"400 M_INVALID_PARAM", "alice", in + "/invite", `{"user_id":"bob"}`},
+		{"403 M_SERVER_NOT_TRUSTED", "alice", in + "/invite", `{"id_server":"x","id_access_token":"y","medium":"email","address":"a@b"}`},
+		{"404 M_NOT_FOUND", "alice", in + "/invite", `{"user_id":"@nobody:test"}`},
+		{"403 M_FORBIDDEN", "alice", in + "/invite", `{"user_id":"@far:away"}`},
+		{"403 M_INVITE_BLOCKED", "alice", in + "/invite", `{"user_id":"@blocked:test"}`},
+		{"403 M_FORBIDDEN", "bob", in + "/invite", `{"user_id":"@carol:test"}`},
+		{"403 M_USER_SUSPENDED", "sue", in + "/invite", `{"user_id":"@carol:test"}`},
+		{"403 M_USER_SUSPENDED", "sue", in + "/join", `{}`},
+		{"403 M_USER_SUSPENDED", "sue", "/knock/" + room, `{}`},
+		{"403 M_USER_SUSPENDED", "sue", in + "/ban", `{"user_id":"@carol:test"}`},
+		{"400 M_INVALID_PARAM", "alice", "/rooms/nonsense/join", `{}`},
+		{"400 M_INVALID_PARAM", "alice", "/join/nonsense", `{}`},
+		{"404 M_NOT_FOUND", "alice", "/join/!unknown:test", `{}`},
+		{"404 M_NOT_FOUND", "alice", "/join/%23unknown:test", `{}`},
+		{"404 M_NOT_FOUND", "alice", "/join/%23unknown:away", `{}`},
+		{"400 M_INVALID_PARAM", "alice", "/join/%23unknown", `{}`},
+		{"404 M_NOT_FOUND", "alice", "/knock/!unknown:test", `{}`},
+		{"403 M_FORBIDDEN", "bob", "/knock/" + room, `{}`},
+		{"403 M_FORBIDDEN", "alice", "/rooms/!unknown:test/invite", `{"user_id":"@bob:test"}`},
+		{"404 M_NOT_FOUND", "alice", "/rooms/!unknown:test/leave", `{}`},
+		{"400 M_BAD_JSON", "bob", in + "/join", `{"third_party_signed":{"sender":"@alice:test","mxid":"@bob:test"}}`},
+		{"403 M_FORBIDDEN", "bob", in + "/join", `{"third_party_signed":{"sender":"@alice:test","mxid":"@carol:test","token":"t","signatures":{}}}`},
+		{"403 M_FORBIDDEN", "bob", in + "/join", `{"third_party_signed":{"sender":"@alice:test","mxid":"@bob:test","token":"t","signatures":{}}}`},
+	}
+	for _, tt := range tests {
+		w.expect(tt.want, tt.user, "POST", tt.path, tt.body)
+	}
+}
+
+func TestKnock(t *testing.T) {
+	w := newWorld(t)
+	room := w.create("alice", `{"initial_state":[{"type":"m.room.join_rules","content":{"join_rule":"knock"}}]}`)
+	for range 2 {
+		if a := w.expect("200", "bob", "POST", "/knock/"+room, `{"reason":"please"}`); a.body["room_id"] != room {
+			t.Errorf("%v", a.body)
+		}
+	}
+	w.expect("200", "alice", "POST", "/rooms/"+room+"/invite", `{"user_id":"@bob:test"}`)
+	w.expect("200", "bob", "POST", "/rooms/"+room+"/join", ``)
+}
+
+func TestRestrictedJoin(t *testing.T) {
+	w := newWorld(t)
+	room := w.create("alice", `{"initial_state":[{"type":"m.room.join_rules","content":{"join_rule":"restricted","allow":[]}}]}`)
+	w.expect("200", "bob", "POST", "/join/"+room, `{}`)
+	member := w.must("alice", "GET", "/rooms/"+room+"/state/m.room.member/@bob:test", "")
+	if member.body["join_authorised_via_users_server"] != "@alice:test" || member.body["displayname"] != "B" {
+		t.Errorf("member %s", member.raw)
+	}
+	w.expect("200", "dan", "PUT", "/rooms/"+room+"/state/m.room.member/@dan:test", `{"membership":"join"}`)
+	w.expect("403 M_FORBIDDEN", "carol", "POST", "/join/"+room, `{}`)
+	w.must("alice", "POST", "/rooms/"+room+"/invite", `{"user_id":"@carol:test"}`)
+	w.expect("200", "carol", "POST", "/join/"+room, `{}`)
+}
+
+func TestGuests(t *testing.T) {
+	w := newWorld(t)
+	w.device("guest").IsGuest = true
+	closed := w.create("alice", `{"preset":"public_chat"}`)
+	open := w.create("alice", `{"preset":"public_chat","initial_state":[{"type":"m.room.guest_access","content":{"guest_access":"can_join"}}]}`)
+	w.expect("403 M_GUEST_ACCESS_FORBIDDEN", "guest", "POST", "/rooms/"+closed+"/join", `{}`)
+	w.expect("403 M_GUEST_ACCESS_FORBIDDEN", "guest", "PUT", "/rooms/"+closed+"/state/m.room.member/@guest:test", `{"membership":"join"}`)
+	w.expect("200", "guest", "POST", "/rooms/"+open+"/join", `{}`)
+}
+
+func TestForget(t *testing.T) {
+	w := newWorld(t)
+	room := w.create("alice", `{"preset":"public_chat"}`)
+	in := "/rooms/" + room
+	w.expect("400 M_UNKNOWN", "bob", "POST", in+"/forget", `{}`)
+	w.must("bob", "POST", in+"/join", ``)
+	w.expect("400 M_UNKNOWN", "bob", "POST", in+"/forget", `{}`)
+	w.must("bob", "POST", in+"/leave", ``)
+	w.expect("200", "bob", "GET", in+"/state", ``)
+	w.expect("200", "bob", "POST", in+"/forget", `{}`)
+	w.expect("403 M_FORBIDDEN", "bob", "GET", in+"/state", ``)
+	w.must("bob", "POST", in+"/join", ``)
+	w.must("bob", "POST", in+"/leave", ``)
+	w.expect("200", "bob", "GET", in+"/state", ``)
+	w.expect("404 M_NOT_FOUND", "bob", "POST", "/rooms/!unknown:test/forget", `{}`)
+}
+
+func TestJoinedRooms(t *testing.T) {
+	w := newWorld(t)
+	first := w.create("alice", `{}`)
+	for range 5 { // what was acknowledged shows
+		room := w.create("alice", `{}`)
+		list := w.must("alice", "GET", "/joined_rooms", "").body["joined_rooms"].([]any)
+		found := false
+		for _, id := range list {
+			found = found || id == room
+		}
+		if !found {
+			t.Errorf("%s is not in %v", room, list)
+		}
+		w.must("alice", "POST", "/rooms/"+room+"/leave", ``)
+	}
+	list := w.must("alice", "GET", "/joined_rooms", "").body["joined_rooms"].([]any)
+	if len(list) != 1 || list[0] != first {
+		t.Errorf("rooms %v", list)
+	}
+	if a := w.must("bob", "GET", "/joined_rooms", ""); a.raw != `{"joined_rooms":[]}` {
+		t.Error(a.raw)
+	}
+}
