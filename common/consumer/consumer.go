@@ -4,204 +4,146 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/lease"
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
 
-// Options say what to consume, and where to store how far.
+var (
+	// ErrTopicChanged says that the offsets belong to another topic of this name.
+	ErrTopicChanged = errors.New("consumer: the topic is not the one that was read before")
+	// ErrTopicShorter says that the log ends before what was read of it.
+	ErrTopicShorter = errors.New("consumer: the topic ends before what was read of it")
+	// ErrRecordsGone says that the log dropped records that were not read.
+	ErrRecordsGone = errors.New("consumer: records were dropped before they were read")
+	// ErrFenced says that a partition has another owner; its effects were not committed.
+	ErrFenced = lease.ErrFenced
+)
+
+// Options say what to consume. Name, Topic, Log, DB and Logger are needed.
 type Options struct {
-	// Name tells the consumers of one database apart.
+	// Name names the consumer; its instances share the topic's partitions.
 	Name  string
 	Topic eventlog.TopicInfo
 	// Derived topics may end earlier after a loss of power: a consumer that had
 	// read further goes on at the end, and its handler drops what it knows by
 	// the records' own numbers. Of other topics that is an error.
 	Derived bool
-	// Trim lets the log drop, once its retention allows, what this consumer has
-	// stored safely: for the one consumer that restores from the topic.
-	Trim    bool
 	Log     eventlog.Log
 	DB      *sqldb.DB
-	Logger  *logrus.Entry
-	Metrics prometheus.Registerer
-	// OnAcquire is called for each partition before its first batch. May be nil.
+	// Address is where this instance answers queries about its partitions.
+	Address string
+	// LeaseTTL is about how long a dead instance keeps its partitions;
+	// default lease.DefaultTTL.
+	LeaseTTL time.Duration
+	// MaxRecords and MaxBytes (of values) bound a batch; defaults 1,000 and
+	// 4 MiB. A single record may be larger.
+	MaxRecords int
+	MaxBytes   int
+	// OnAcquire is called before the first batch of a partition that this
+	// instance takes (design rule 4: publish what is missing). If it fails it
+	// is called again later; may be nil.
 	OnAcquire func(ctx context.Context, partition int) error
+	// OnRelease is called after the last batch of a partition; may be nil.
+	OnRelease func(partition int)
+	// Trim lets the log drop what was read, up to the safe point: for the
+	// consumer that decides how long the topic's records are needed.
+	Trim bool
+	// SafePointEvery is the time between safe points; default 10 seconds.
+	SafePointEvery time.Duration
+	Logger         *logrus.Entry
+	Metrics        prometheus.Registerer // may be nil
 }
 
-// Record is a record of a Batch.
-type Record struct {
-	eventlog.Record
-	Partition int
-}
+// Handler does what a batch says: computes, commits effects and batch.Commit in
+// one transaction, then publishes. It returns an error if the commit failed or
+// if it wants to be called again. When the consumer stops, a call that has begun
+// is given some seconds to finish before its context is done.
+type Handler = func(ctx context.Context, batch *Batch) error
 
-// Batch is a stretch of records of each of some partitions.
-type Batch struct {
-	// Records are in order within each partition, partitions one after another.
-	Records []Record
+// Group names the consumer's leases, for lease.Owners.
+func Group(name, topic string) string { return name + "/" + topic }
 
-	c         *Consumer
-	next      map[int]int64
-	committed bool
-}
-
-// ErrFenced says that another instance has taken a partition.
-var ErrFenced = errors.New("consumer: partition was taken over")
-
-// Commit stores in the handler's transaction how far has been read. The
-// handler calls it, or Skip, exactly once. ErrFenced says that nothing may be stored.
-func (b *Batch) Commit(ctx context.Context, tx *sqldb.Tx) error {
-	for partition, next := range b.next {
-		res, err := tx.Exec(ctx, `UPDATE consumer_partitions SET next_offset = $1 WHERE consumer = $2 AND partition_id = $3 AND epoch = $4`,
-			next, b.c.opts.Name, partition, b.c.epochs[partition])
-		if err != nil {
-			return fmt.Errorf("consumer: commit: %w", err)
-		}
-		if n, err := res.RowsAffected(); err != nil || n != 1 {
-			return errors.Join(fmt.Errorf("%w: %s/%d", ErrFenced, b.c.opts.Topic.Name, partition), err)
-		}
-	}
-	b.committed = true
-	return nil
-}
-
-// Skip says instead of Commit that the batch had no effect: what has been read
-// is stored with a later batch, and read again after a crash before that.
-func (b *Batch) Skip() { b.committed = true }
-
-// Bounds of a batch and of the pauses after a failure.
-const (
-	batchBytes   = 256 << 10 // of each partition
-	safePointGap = 30 * time.Second
-	firstBackOff = 50 * time.Millisecond
-	maxBackOff   = 10 * time.Second
-)
-
-// Consumer consumes a topic.
+// Consumer reads a topic.
 type Consumer struct {
-	opts    Options
-	epochs  []int64
-	offsets map[int]int64 // what to read next
-	metrics metrics
+	o       Options
+	sole    bool // no other instance can be there
+	leases  *lease.Manager
+	metrics *metrics
+	// owned is the loop's alone.
+	owned map[int]*partition
+	// first is the partition that the next batch begins with, so that each has
+	// its turn.
+	first int
+	// trimmed is how far the log may drop, by the last safe point.
+	trimmed map[int]int64
 }
 
-// New makes a consumer and the table in which it keeps its offsets.
-func New(ctx context.Context, opts Options) (*Consumer, error) {
-	c := &Consumer{opts: opts, epochs: make([]int64, opts.Topic.Partitions), offsets: map[int]int64{}}
-	if err := c.metrics.register(opts); err != nil {
-		return nil, fmt.Errorf("consumer: %w", err)
+// New makes a Consumer, with its tables. It starts nothing.
+func New(ctx context.Context, o Options) (*Consumer, error) {
+	if o.MaxRecords == 0 {
+		o.MaxRecords = 1000
 	}
-	err := opts.DB.Write(ctx, func(tx *sqldb.Tx) error {
-		_, err := tx.Script(ctx, schema)
-		return err
+	if o.MaxBytes == 0 {
+		o.MaxBytes = 4 << 20
+	}
+	if o.SafePointEvery == 0 {
+		o.SafePointEvery = 10 * time.Second
+	}
+	o.Logger = o.Logger.WithFields(logrus.Fields{"consumer": o.Name, "topic": o.Topic.Name})
+	exclusive, ok := o.Log.(eventlog.Exclusive)
+	sole := ok && exclusive.Exclusive()
+	leases, err := lease.New(ctx, lease.Options{
+		DB: o.DB, Group: Group(o.Name, o.Topic.Name), Partitions: o.Topic.Partitions, Address: o.Address,
+		TTL: o.LeaseTTL, Sole: sole, Logger: o.Logger,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("consumer: schema: %w", err)
+		return nil, fmt.Errorf("consumer: %s: %w", o.Name, err)
 	}
-	return c, nil
-}
-
-// Run acquires the partitions and hands batches to the handler until ctx is
-// done; what has begun is finished first. A batch whose handler fails is handed
-// over again, from the offset that is stored, after a growing pause.
-func (c *Consumer) Run(ctx context.Context, handle func(context.Context, *Batch) error) error {
-	if err := c.acquire(ctx); err != nil {
-		return err
-	}
-	pause, safe := firstBackOff, time.Now()
-	for ctx.Err() == nil {
-		batch, err := c.read(ctx)
-		if err == nil {
-			err = c.handle(context.WithoutCancel(ctx), batch, handle)
-		}
-		switch {
-		case ctx.Err() != nil:
-		case errors.Is(err, ErrFenced), errors.Is(err, eventlog.ErrClosed), errors.Is(err, eventlog.ErrOffsetOutOfRange):
-			return fmt.Errorf("consumer %s: %w", c.opts.Name, err)
-		case err != nil:
-			c.metrics.failures.Inc()
-			c.opts.Logger.WithError(err).WithField("topic", c.opts.Topic.Name).WithField("retry_in", pause).Error("Batch failed")
-			wait(ctx, pause)
-			pause = min(2*pause, maxBackOff)
-			continue
-		}
-		pause = firstBackOff
-		if c.opts.Trim && time.Since(safe) > safePointGap {
-			safe = time.Now()
-			c.trim(ctx)
-		}
-	}
-	return nil
-}
-
-// handle has one batch handled.
-func (c *Consumer) handle(ctx context.Context, batch *Batch, f func(context.Context, *Batch) error) error {
-	if err := f(ctx, batch); err != nil {
-		return err
-	}
-	if !batch.committed {
-		return errors.New("consumer: the handler did not commit its batch")
-	}
-	for partition, next := range batch.next {
-		c.offsets[partition] = next
-	}
-	c.metrics.records.Add(float64(len(batch.Records)))
-	return nil
-}
-
-// read waits for records of any partition.
-func (c *Consumer) read(ctx context.Context) (*Batch, error) {
-	many, ok := c.opts.Log.(eventlog.MultiReader)
-	if !ok {
-		return nil, fmt.Errorf("consumer: %T cannot read several partitions at once", c.opts.Log)
-	}
-	got, err := many.ReadMany(ctx, c.opts.Topic.Name, c.offsets, batchBytes)
+	m, err := newMetrics(o)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("consumer: %s: %w", o.Name, err)
 	}
-	b := &Batch{c: c, next: map[int]int64{}}
-	partitions := make([]int, 0, len(got))
-	for p := range got {
-		partitions = append(partitions, p)
-	}
-	slices.Sort(partitions)
-	for _, p := range partitions {
-		for _, r := range got[p] {
-			b.Records = append(b.Records, Record{Record: r, Partition: p})
-			b.next[p] = r.Offset + 1
-		}
-	}
-	return b, nil
+	return &Consumer{o: o, sole: sole, leases: leases, metrics: m, owned: map[int]*partition{}, trimmed: map[int]int64{}}, nil
 }
 
-// trim makes what has been done safe and lets the log drop what led to it.
-// Failures leave the log as it is; the next turn tries again.
-func (c *Consumer) trim(ctx context.Context) {
-	offsets := make(map[int]int64, len(c.offsets))
-	for p, o := range c.offsets {
-		offsets[p] = o
+// Valid tells whether this instance surely owns the partition now, so that it
+// may answer for it from memory.
+func (c *Consumer) Valid(partition int) bool { return c.leases.Valid(partition) }
+
+// Run consumes until ctx is done, then gives the partitions back and returns
+// nil. It returns an error when an operator has to decide.
+func (c *Consumer) Run(ctx context.Context, handle Handler) error {
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		c.leases.Run(inner)
+		return nil
+	})
+	group.Go(func() error { return c.safePoints(inner) })
+	group.Go(func() error { return c.loop(inner, handle) })
+	err := group.Wait()
+	for _, p := range c.owned {
+		c.forget(p)
 	}
-	err := c.opts.DB.SafePoint(ctx)
-	for p, o := range offsets {
-		if err == nil {
-			err = c.opts.Log.Trim(ctx, c.opts.Topic.Name, p, o)
-		}
+	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), lease.DefaultTTL)
+	defer cancel()
+	if e := c.leases.Leave(leave); e != nil { // they run out by themselves
+		c.o.Logger.WithError(e).Warn("Partitions could not be handed over")
 	}
-	if err != nil && ctx.Err() == nil {
-		c.opts.Logger.WithError(err).WithField("topic", c.opts.Topic.Name).Warn("No safe point")
+	if err != nil && (ctx.Err() == nil || stops(err)) {
+		return fmt.Errorf("consumer: %s: %w", c.o.Name, err)
 	}
+	return nil
 }
 
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+// stops tells whether an error is an operator's to resolve.
+func stops(err error) bool {
+	return errors.Is(err, ErrTopicChanged) || errors.Is(err, ErrTopicShorter) || errors.Is(err, ErrRecordsGone) ||
+		errors.Is(err, ErrFenced) || errors.Is(err, eventlog.ErrClosed) || errors.Is(err, eventlog.ErrUnknownTopic)
 }

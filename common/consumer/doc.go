@@ -1,13 +1,21 @@
-// Package consumer reads a topic for a component: it hands over batches of
-// records of all partitions, and stores in the component's own database, in the
-// transaction that stores what the records did, how far it has read (design
-// rule 2). After a crash, each record takes effect exactly once.
+// Package consumer reads a topic into a component's database: each record takes
+// effect exactly once, whatever crashes when (design rules 2 and 3).
 //
-// It owns the table consumer_partitions in the component's database: a row per
-// consumer and partition with topic identity, next offset and epoch. Starting a
-// consumer raises the epochs, and a commit under an older one is refused, so
-// that of two instances only the later can store anything. Sharing partitions
-// among instances by leases that expire (rule 3) is to be added to this row.
+// One loop reads all partitions that this instance holds a lease of and hands
+// the handler one Batch at a time. The handler commits effects and offsets in
+// one transaction (Batch.Commit), then publishes. If it fails, it is called
+// again from the offsets that are stored by then: first for each partition by
+// itself, so that one that cannot go on does not hold up the others, then after
+// growing waits.
 //
-// A Consumer runs one loop; the handler is called by that goroutine alone.
+// With each offset the topic's identity is kept. What does not fit stops the
+// consumer with an error until an operator decides: another topic (ErrTopicChanged),
+// an end below the offset (ErrTopicShorter), a start above it (ErrRecordsGone).
+// A Derived topic may have lost its end with the power: there the consumer goes
+// on from the new end, since what was lost is published again and readers know
+// by its seq what they have seen. An Ephemeral topic is read from its start when
+// its identity is another, and from its new start when records were dropped.
+//
+// It owns lease's tables in the component's database, reads the one topic and
+// asks nobody. A Consumer runs once; the handler is never called concurrently.
 package consumer

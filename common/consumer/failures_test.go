@@ -1,0 +1,188 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/matrix-org/dendrite/common/consumer"
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/sqldb"
+)
+
+// TestHandlerFails: whether a handler fails before or after its commit, or
+// panics within the transaction, each record takes effect once.
+func TestHandlerFails(t *testing.T) {
+	for name, log := range map[string]func(*world) eventlog.Log{
+		"embedded": func(w *world) eventlog.Log { return w.log },
+		"plain":    func(w *world) eventlog.Log { return plain{w.log} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.append(40)
+			calls := 0
+			w.start(w.instance(func(o *consumer.Options) { o.Log, o.MaxRecords = log(w), 7 }), func(_ context.Context, b *consumer.Batch) error {
+				if len(b.Records) > 7 {
+					t.Errorf("a batch of %d", len(b.Records))
+				}
+				calls++
+				switch calls {
+				case 1:
+					return w.store(b, func() error { return errors.New("before the commit") })
+				case 2:
+					return w.store(b, func() error { panic("within the transaction") })
+				case 4:
+					return errors.Join(w.store(b, fine), errors.New("after the commit"))
+				case 6:
+					return nil // forgot to commit
+				}
+				return w.store(b, fine)
+			})
+			w.until("everything was done once", w.all(40))
+		})
+	}
+}
+
+// TestBadPartition: a partition that cannot go on does not hold up the others.
+func TestBadPartition(t *testing.T) {
+	w := newWorld(t)
+	w.append(40)
+	w.start(w.instance(nil), func(_ context.Context, b *consumer.Batch) error {
+		for _, r := range b.Records {
+			if r.Partition == 1 {
+				return errors.New("poison")
+			}
+		}
+		return w.store(b, fine)
+	})
+	w.until("the others go on", w.all(30))
+	w.appendValue(2, "later")
+	w.until("the others still go on", w.all(31))
+}
+
+// TestAcquireFails: a partition is not read before OnAcquire has succeeded.
+func TestAcquireFails(t *testing.T) {
+	w := newWorld(t)
+	w.append(8)
+	tries, released := map[int]int{}, 0
+	stop := w.start(w.instance(func(o *consumer.Options) {
+		o.OnAcquire = func(_ context.Context, p int) error {
+			if tries[p]++; tries[p] < 2 {
+				return errors.New("not yet")
+			}
+			return nil
+		}
+		o.OnRelease = func(int) { released++ }
+	}), func(_ context.Context, b *consumer.Batch) error {
+		for _, r := range b.Records {
+			if tries[r.Partition] < 2 {
+				t.Errorf("partition %d was read", r.Partition)
+			}
+		}
+		return w.store(b, fine)
+	})
+	w.until("everything was done once", w.all(8))
+	stop()
+	if len(tries) != partitions || released != partitions {
+		t.Errorf("acquired %v, released %d", tries, released)
+	}
+}
+
+// TestSkip: what was skipped is passed over, and stored by the next commit.
+func TestSkip(t *testing.T) {
+	w := newWorld(t)
+	w.append(8)
+	seen := make(chan int, 100)
+	stop := w.start(w.instance(nil), func(_ context.Context, b *consumer.Batch) error {
+		for _, r := range b.Records {
+			if string(r.Value) == "now" {
+				defer func() { seen <- 100 }()
+				return w.store(b, fine)
+			}
+		}
+		b.Skip()
+		seen <- len(b.Records)
+		return nil
+	})
+	for n := 0; n < 8; {
+		n += <-seen
+	}
+	w.appendValue(0, "now")
+	for n := 0; n < 100; {
+		n += <-seen
+	}
+	stop()
+	if !w.all(1)() {
+		t.Error("skipped records took effect")
+	}
+	var offset int64
+	if err := w.db.Read(t.Context(), func(tx *sqldb.Tx) error {
+		return tx.QueryRow(t.Context(), "SELECT next_offset FROM lease_partitions WHERE number = 0").Scan(&offset)
+	}); err != nil || offset != 3 {
+		t.Errorf("stored %d, %v", offset, err)
+	}
+}
+
+// TestCut: a Derived topic that lost its end is read from its new one; records
+// that are gone stop the consumer.
+func TestCut(t *testing.T) {
+	w := newWorld(t)
+	w.append(8)
+	w.start(w.instance(nil), w.storing())()
+	set := func(offset int) {
+		t.Helper()
+		if err := w.db.Write(t.Context(), func(tx *sqldb.Tx) error {
+			if _, err := tx.Exec(t.Context(), "DELETE FROM effects"); err != nil {
+				return err
+			}
+			_, err := tx.Exec(t.Context(), "UPDATE lease_partitions SET next_offset = $1, topic_id = $2", offset, w.topic().ID)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(99)
+	stop := w.start(w.instance(func(o *consumer.Options) { o.Derived = true }), w.storing())
+	acquired := func() bool {
+		var left int
+		if err := w.db.Read(t.Context(), func(tx *sqldb.Tx) error {
+			return tx.QueryRow(t.Context(), "SELECT count(*) FROM lease_partitions WHERE next_offset = 99").Scan(&left)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return left == 0
+	}
+	w.until("it was cut", acquired)
+	w.appendValue(3, "new")
+	w.until("it goes on from the new end", w.all(1))
+	stop()
+	set(-5) // before the start, as if the log had dropped records
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := w.instance(nil).Run(ctx, w.storing()); !errors.Is(err, consumer.ErrRecordsGone) {
+		t.Errorf("records that are gone: %v", err)
+	}
+}
+
+// trims is a log that tells of Trim.
+type trims struct {
+	eventlog.Log
+	before chan int64
+}
+
+func (l trims) Trim(ctx context.Context, topic string, partition int, before int64) error {
+	l.before <- before
+	return l.Log.Trim(ctx, topic, partition, before)
+}
+
+// TestTrim: the log may drop what was consumed, as of a safe point.
+func TestTrim(t *testing.T) {
+	w := newWorld(t)
+	w.append(8)
+	log := trims{w.log, make(chan int64, 1000)}
+	w.start(w.instance(func(o *consumer.Options) { o.Log, o.Trim, o.SafePointEvery = log, true, 5*time.Millisecond }), w.storing())
+	for sum := int64(0); sum < 8; {
+		sum += <-log.before
+	}
+}
