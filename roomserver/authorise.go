@@ -292,6 +292,10 @@ func (w *work) redact(st *staged) error {
 		target = found[0]
 	}
 	levels := w.PowerLevels()
+	// Room versions from 3 on leave it to each server what its own users may do.
+	if st.sign && levels != nil && target.Sender() != st.event.Sender() && levels.UserLevel(st.event.Sender()) < levels.Redact() {
+		return &refusal{status: 403, code: "M_FORBIDDEN", message: "You may not redact the messages of others"}
+	}
 	if target.RoomID() != w.roomID || levels == nil || !gomatrixserverlib.RedactionApplies(st.event.Event, target.Event, levels) {
 		return nil
 	}

@@ -3,6 +3,7 @@ package roomserver
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/matrix-org/dendrite/common/matrixerror"
@@ -24,7 +25,7 @@ func (s *Server) queryState(ctx context.Context, req *api.StateRequest) (*api.St
 	out := &api.StateResponse{RoomVersion: gomatrixserverlib.RoomVersion(row.Version), At: api.Position{Partition: row.Partition, Seq: seq}}
 	var entries map[gomatrixserverlib.StateKey]entry
 	if seq >= row.LatestSeq {
-		entries, err = s.currentState(ctx, r, req)
+		entries, err = s.currentState(ctx, r, row, req)
 	} else {
 		entries, err = s.stateAt(ctx, row.NID, seq, req)
 	}
@@ -76,38 +77,46 @@ func (s *Server) seqOf(ctx context.Context, req *api.StateRequest, row *storage.
 	return events[0].Position.Seq, nil
 }
 
-// currentState answers from memory as far as that goes.
-func (s *Server) currentState(ctx context.Context, r *room, req *api.StateRequest) (map[gomatrixserverlib.StateKey]entry, error) {
-	if req.Keys != nil {
-		out := make(map[gomatrixserverlib.StateKey]entry, len(req.Keys))
-		for _, key := range req.Keys {
-			e, known := r.get(key)
-			if !known {
-				var err error
-				if e, err = s.loadEntry(ctx, r, key); err != nil {
-					return nil, err
-				}
-			}
-			out[key] = e
-		}
+// currentState answers from memory as far as that goes. The room as it was
+// when row was read is what is asked for: if it has changed, the table of
+// changes still knows.
+func (s *Server) currentState(ctx context.Context, r *room, row *storage.Room, req *api.StateRequest) (map[gomatrixserverlib.StateKey]entry, error) {
+	if out, ok := r.cached(row, req); ok {
 		return out, nil
 	}
-	r.mu.RLock()
-	row := r.row
-	if r.full {
-		out := make(map[gomatrixserverlib.StateKey]entry, len(r.state))
-		for key, e := range r.state {
-			out[key] = e
-		}
-		r.mu.RUnlock()
-		return out, nil
-	}
-	r.mu.RUnlock()
 	entries, err := s.stateAt(ctx, row.NID, row.LatestSeq, req)
-	if err == nil {
-		r.learn(row.LatestSeq, entries, req.Types == nil && !req.WithoutMembers)
+	if err != nil {
+		return nil, err
 	}
-	return entries, err
+	for _, key := range req.Keys {
+		if _, ok := entries[key]; !ok {
+			entries[key] = entry{} // it is known now that there is none
+		}
+	}
+	r.learn(row.LatestSeq, entries, req.Keys == nil && req.Types == nil && !req.WithoutMembers)
+	return entries, nil
+}
+
+// cached returns what a request asks for, if all of it is in memory and the
+// room is still at row.
+func (r *room) cached(row *storage.Room, req *api.StateRequest) (map[gomatrixserverlib.StateKey]entry, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.row != row || req.Keys == nil && !r.full {
+		return nil, false
+	}
+	if req.Keys == nil {
+		return maps.Clone(r.state), true
+	}
+	out := make(map[gomatrixserverlib.StateKey]entry, len(req.Keys))
+	for _, key := range req.Keys {
+		e, ok := r.state[key]
+		if !ok && !r.full {
+			return nil, false
+		}
+		out[key] = e
+	}
+	return out, true
 }
 
 // eventsPerRead bounds the events read by one statement.
