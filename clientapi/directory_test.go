@@ -45,8 +45,8 @@ func TestCreateRoomAllOrNothing(t *testing.T) {
 		"power_level_content_override":{"events":{"m.room.name":200}}}`
 	w.expect("400 M_INVALID_ROOM_STATE", "alice", "POST", "/createRoom", body)
 	w.expect("404 M_NOT_FOUND", "alice", "GET", "/directory/room/%23pub:test", "")
-	if n := len(w.rooms.rooms); n != 0 {
-		t.Errorf("%d rooms", n)
+	if n := w.heads(); n != 0 {
+		t.Errorf("%d events", n)
 	}
 	room := w.create("bob", `{"room_alias_name":"pub","visibility":"public","name":"N"}`)
 	if a := w.must("", "GET", "/directory/room/%23pub:test", ""); a.body["room_id"] != room {
@@ -251,11 +251,11 @@ func TestUpgradeTakenUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	events := w.rooms.seq
+	events := w.heads()
 	w.must("alice", "PUT", "/rooms/"+old+"/state/m.room.name", `{"name":"changed meanwhile"}`)
 	a := w.must("alice", "POST", "/rooms/"+old+"/upgrade", `{"new_version":"12"}`)
-	if a.body["replacement_room"] != first || w.rooms.seq != events+1 {
-		t.Errorf("%s, not %s; %d more events", a.raw, first, w.rooms.seq-events-1)
+	if a.body["replacement_room"] != first || w.heads() != events+1 {
+		t.Errorf("%s, not %s; %d more events", a.raw, first, w.heads()-events-1)
 	}
 	res, err := directory.QueryUpgrades.Call(t.Context(), w.caller, &directory.UpgradesRequest{Before: 1 << 60})
 	if err != nil || len(res.Upgrades) != 0 {

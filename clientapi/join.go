@@ -193,6 +193,9 @@ func (s *Server) knock(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := s.membership(ctx, roomID, r.Device.UserID); err != nil {
+		return nil, unknownRoom(err)
+	}
 	content, err := s.profiled(ctx, r.Device.UserID, memberContent{Membership: "knock", Reason: req.Reason})
 	if err != nil {
 		return nil, err

@@ -96,7 +96,11 @@ func TestKnock(t *testing.T) {
 
 func TestRestrictedJoin(t *testing.T) {
 	w := newWorld(t)
-	room := w.create("alice", `{"initial_state":[{"type":"m.room.join_rules","content":{"join_rule":"restricted","allow":[]}}]}`)
+	club := w.create("alice", `{"preset":"public_chat"}`)
+	w.must("bob", "POST", "/join/"+club, ``)
+	w.must("dan", "POST", "/join/"+club, ``)
+	room := w.create("alice", `{"initial_state":[{"type":"m.room.join_rules","content":{"join_rule":"restricted",
+		"allow":[{"type":"m.room_membership","room_id":"`+club+`"}]}}]}`)
 	w.expect("200", "bob", "POST", "/join/"+room, `{}`)
 	member := w.must("alice", "GET", "/rooms/"+room+"/state/m.room.member/@bob:test", "")
 	if member.body["join_authorised_via_users_server"] != "@alice:test" || member.body["displayname"] != "B" {

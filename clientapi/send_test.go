@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/matrix-org/dendrite/common/config"
-	"time"
 )
 
 func TestSend(t *testing.T) {
@@ -49,7 +48,7 @@ func TestSendRefused(t *testing.T) {
 		{"413 M_TOO_LARGE", "alice", in + "/send/" + strings.Repeat("x", 256) + "/1", `{}`},
 		{"400 M_INVALID_PARAM", "alice", in + "/send/m.x/" + strings.Repeat("x", 256), `{}`},
 		{"400 M_INVALID_PARAM", "alice", "/rooms/nonsense/send/m.x/1", `{}`},
-		{"404 M_NOT_FOUND", "alice", "/rooms/!unknown:test/send/m.x/1", `{}`},
+		{"403 M_FORBIDDEN", "alice", "/rooms/!unknown:test/send/m.x/1", `{}`},
 		{"403 M_FORBIDDEN", "bob", in + "/send/m.x/1", `{}`},
 		{"403 M_USER_SUSPENDED", "sue", in + "/send/m.x/1", `{}`},
 		{"400 M_MISSING_PARAM", "alice", in + "/send/m.room.redaction/1", `{}`},
@@ -72,7 +71,7 @@ func TestRedact(t *testing.T) {
 			t.Error("a retry redacted again")
 		}
 		two := w.must("alice", "PUT", in+"/send/m.room.redaction/2", `{"redacts":"`+event+`","reason":"r"}`).body["event_id"].(string)
-		e := w.rooms.rooms[room].events[two]
+		e := w.event(room, two)
 		if e.Redacts() != event || strings.Contains(string(e.Content()), "redacts") != (version == "12") {
 			t.Errorf("version %s: %s", version, e.JSON())
 		}
@@ -111,17 +110,12 @@ func TestReactionsOnce(t *testing.T) {
 	w.expect("200", "alice", "PUT", in+"/send/m.reaction/f", body)
 }
 
+// TestAnswerLost: who hears no verdict asks for it.
 func TestAnswerLost(t *testing.T) {
-	w := newWorldWith(t, config.ClientAPI{Writer: config.Writer{AnswerTimeout: 300 * time.Millisecond}})
+	w := newWorldWith(t, config.ClientAPI{Writer: config.Writer{AnswerTimeout: deaf}})
 	room := w.create("alice", `{}`)
-	w.rooms.mu.Lock()
-	w.rooms.silent = true
-	w.rooms.mu.Unlock()
 	path := "/rooms/" + room + "/send/m.x/1"
-	id := w.must("alice", "PUT", path, `{}`).body["event_id"] // asked for
-	w.rooms.mu.Lock()
-	w.rooms.silent = false
-	w.rooms.mu.Unlock()
+	id := w.must("alice", "PUT", path, `{}`).body["event_id"]
 	if again := w.must("alice", "PUT", path, `{}`).body["event_id"]; again != id {
 		t.Error("a retry made another event")
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
@@ -21,18 +22,20 @@ import (
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/directoryapi"
+	"github.com/matrix-org/dendrite/roomserver"
+	roomapi "github.com/matrix-org/dendrite/roomserver/api"
+	syncapi "github.com/matrix-org/dendrite/syncapi/api"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
-// world is the client-api's rooms over the embedded log, the real directory-api
-// and a small room server (rooms_test.go). Users are whoever the test says.
+// world is the client-api's rooms over the embedded log, with the real room
+// server, directory-api and edge. Users are whoever the test says.
 type world struct {
 	t       *testing.T
 	server  *Server
-	mux     *http.ServeMux
+	edge    http.Handler
 	caller  *rpc.Server
 	log     eventlog.Log
-	rooms   *testRooms
 	mu      sync.Mutex
 	data    map[string]jsontext.Value // "user|room|type" of account data
 	forgot  map[string]string         // "user|room" to member event
@@ -44,43 +47,49 @@ func newWorld(t *testing.T) *world { return newWorldWith(t, config.ClientAPI{}) 
 func newWorldWith(t *testing.T, cfg config.ClientAPI) *world {
 	t.Helper()
 	w := &world{
-		t: t, caller: rpc.NewServer(), log: openLog(t), mux: http.NewServeMux(),
+		t: t, caller: rpc.NewServer(), log: openLog(t),
 		data: map[string]jsontext.Value{}, forgot: map[string]string{}, devices: map[string]*httpapi.Device{},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	w.serveUsers()
-	w.rooms = newTestRooms(ctx, t, w.log, w.caller)
-	db, err := sqldb.Open(ctx, sqldb.Options{URL: "file:" + filepath.Join(t.TempDir(), "directory.db"), Durable: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	directory, err := directoryapi.New(ctx, directoryapi.Deps{ServerName: "test", Log: w.log, DB: db, Partitions: 1, Logger: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	directory.Register(w.caller)
-	w.server, err = New(ctx, Deps{
-		Config: cfg, ServerName: "test", Keys: testServer(t).keys, Log: w.log, Caller: w.caller, Partitions: 1, Logger: quiet(),
+	keys, metrics := testServer(t).keys, prometheus.NewRegistry()
+	rooms, err := roomserver.New(ctx, roomserver.Deps{
+		ServerName: "test", Keys: keys, Log: w.log, DB: w.open("rooms.db"), Partitions: 2, Logger: quiet(), Metrics: metrics,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range w.server.roomEndpoints() {
-		w.mux.HandleFunc(e.Method+" "+e.Path, w.handler(e))
+	rooms.Register(w.caller)
+	directory, err := directoryapi.New(ctx, directoryapi.Deps{ServerName: "test", Log: w.log, DB: w.open("directory.db"), Partitions: 2, Logger: quiet(), Metrics: metrics})
+	if err != nil {
+		t.Fatal(err)
 	}
-	done := make(chan error, 3)
-	go func() { done <- directory.Run(ctx) }()
-	go func() { done <- w.server.Run(ctx) }()
-	go func() { done <- w.rooms.run(ctx) }()
-	t.Cleanup(func() {
+	directory.Register(w.caller)
+	w.serveUsers()
+	w.servePositions()
+	w.server, err = New(ctx, Deps{
+		Config: cfg, ServerName: "test", Keys: keys, Log: w.log, Caller: w.caller, Partitions: 2, Logger: quiet(), Metrics: metrics,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.edge, err = httpapi.NewRouter(httpapi.Options{Authenticator: w, Logger: quiet()}, w.server.roomEndpoints())
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs := []func(context.Context) error{rooms.Run, directory.Run}
+	if cfg.Writer.AnswerTimeout != deaf {
+		runs = append(runs, w.server.Run)
+	}
+	done := make(chan error, len(runs))
+	for _, run := range runs {
+		go func() { done <- run(ctx) }()
+	}
+	t.Cleanup(func() { // before those of open
 		cancel()
-		for range 3 {
+		for range runs {
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
-		}
-		if err := db.Close(); err != nil {
-			t.Error(err)
 		}
 		if err := w.log.Close(); err != nil {
 			t.Error(err)
@@ -89,27 +98,60 @@ func newWorldWith(t *testing.T, cfg config.ClientAPI) *world {
 	return w
 }
 
-// handler does what of the edge matters here: the device, and errors.
-func (w *world) handler(e httpapi.Endpoint) http.HandlerFunc {
-	return func(rw http.ResponseWriter, r *http.Request) {
-		answer, err := e.Handler(&httpapi.Request{Request: r, Device: w.device(r.Header.Get("User"))})
-		status := 200
-		if err != nil {
-			known := matrixerror.From(err)
-			if known == nil {
-				w.t.Errorf("%s %s: %v", r.Method, r.URL.Path, err)
-				known = matrixerror.New(500, "M_UNKNOWN", "internal")
-			}
-			status, answer = known.Status, known
-		}
-		if answer == nil {
-			answer = struct{}{}
-		}
-		rw.WriteHeader(status)
-		if err := json.MarshalWrite(rw, answer); err != nil {
-			w.t.Errorf("%s %s: answer: %v", r.Method, r.URL.Path, err)
-		}
+// deaf is an AnswerTimeout of worlds in which no verdict is heard.
+const deaf = 300 * time.Millisecond
+
+func (w *world) open(name string) *sqldb.DB {
+	w.t.Helper()
+	db, err := sqldb.Open(context.Background(), sqldb.Options{URL: "file:" + filepath.Join(w.t.TempDir(), name)})
+	if err != nil {
+		w.t.Fatal(err)
 	}
+	w.t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			w.t.Error(err)
+		}
+	})
+	return db
+}
+
+// Authenticate takes a user's localpart for a token.
+func (w *world) Authenticate(_ context.Context, token string) (*httpapi.Device, error) {
+	return w.device(token), nil
+}
+
+// heads is how many events there are.
+func (w *world) heads() (n int64) {
+	w.t.Helper()
+	res, err := roomapi.QueryHeads.Call(w.t.Context(), w.caller, &roomapi.HeadsRequest{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, seq := range res.Seqs {
+		n += seq
+	}
+	return n
+}
+
+// event reads a stored event.
+func (w *world) event(roomID, eventID string) *roomapi.StoredEvent {
+	w.t.Helper()
+	res, err := roomapi.QueryEvents.Call(w.t.Context(), w.caller, &roomapi.EventsRequest{RoomID: roomID, EventIDs: []string{eventID}})
+	if err != nil || len(res.Events) != 1 {
+		w.t.Fatal(res, err)
+	}
+	return res.Events[0]
+}
+
+// servePositions takes event IDs for tokens of the sync-api.
+func (w *world) servePositions() {
+	syncapi.QueryPosition.Serve(w.caller, func(ctx context.Context, r *syncapi.PositionRequest) (*syncapi.PositionResponse, error) {
+		res, err := roomapi.QueryEvents.Call(ctx, w.caller, &roomapi.EventsRequest{RoomID: r.RoomID, EventIDs: []string{r.Token}})
+		if err != nil || len(res.Events) == 0 {
+			return nil, matrixerror.InvalidParam("token")
+		}
+		return &syncapi.PositionResponse{Position: res.Events[0].Position}, nil
+	})
 }
 
 // device is the only device of a user, by localpart; nil for nobody.
@@ -193,11 +235,13 @@ func (a answer) String() string {
 func (w *world) do(user, method, path, body string) answer {
 	w.t.Helper()
 	r := httptest.NewRequest(method, v3+path, strings.NewReader(body))
-	r.Header.Set("User", user)
+	if user != "" {
+		r.Header.Set("Authorization", "Bearer "+user)
+	}
 	rec := httptest.NewRecorder()
 	ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
 	defer cancel()
-	w.mux.ServeHTTP(rec, r.WithContext(ctx))
+	w.edge.ServeHTTP(rec, r.WithContext(ctx))
 	a := answer{status: rec.Code, raw: rec.Body.String()}
 	if strings.HasPrefix(a.raw, "{") {
 		if err := json.Unmarshal([]byte(a.raw), &a.body); err != nil {
