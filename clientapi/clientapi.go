@@ -19,6 +19,8 @@ import (
 // Metrics.
 type Deps struct {
 	Config config.ClientAPI
+	// Global is what discovery tells; where it is zero nothing is told.
+	Global config.Global
 	// ServerName is the part of user IDs and aliases behind the colon.
 	ServerName string
 	// Keys sign what is made here; the first is the current one.
@@ -36,6 +38,7 @@ type Deps struct {
 // Server is the client-api role.
 type Server struct {
 	config     config.ClientAPI
+	global     config.Global
 	serverName string
 	keys       []gomatrixserverlib.SigningKey
 	caller     rpc.Caller
@@ -64,6 +67,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	}
 	return &Server{
 		config:     deps.Config,
+		global:     deps.Global,
 		serverName: deps.ServerName,
 		keys:       deps.Keys,
 		caller:     deps.Caller,
@@ -88,7 +92,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) Endpoints() []httpapi.Endpoint {
 	var all []httpapi.Endpoint
 	for _, list := range [][]httpapi.Endpoint{
-		// s.discoveryEndpoints(),
+		s.discoveryEndpoints(),
 		// s.accountEndpoints(),
 		s.roomEndpoints(),
 	} {
