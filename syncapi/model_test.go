@@ -45,12 +45,16 @@ type model struct {
 	dir   string
 	calls *rpc.Server
 
+	// real is the room server, in place of the model's own; nil: none.
+	real *realRooms
+
 	mu       sync.Mutex
 	seqs     []int64
 	userSeqs []int64
 	rooms    map[string]*modelRoom
 	account  map[string]map[string]map[string]jsontext.Value
-	asked    map[string]int // queries by name
+	order    map[string][]string // the IDs of a room's events
+	asked    map[string]int      // queries by name
 	clock    int64
 }
 
@@ -62,10 +66,13 @@ type modelRoom struct {
 	hv        string
 }
 
-func newModel(t testing.TB) *model {
+func newModel(t testing.TB) *model { return newModelOn(t, false) }
+
+// newModelOn makes a model, with the real room server or its own.
+func newModelOn(t testing.TB, real bool) *model {
 	m := &model{
 		t: t, dir: t.TempDir(), seqs: make([]int64, roomapi.DefaultPartitions), userSeqs: make([]int64, userapi.UserOutputPartitions),
-		rooms: map[string]*modelRoom{}, account: map[string]map[string]map[string]jsontext.Value{}, asked: map[string]int{}, clock: 1_700_000_000_000,
+		rooms: map[string]*modelRoom{}, account: map[string]map[string]map[string]jsontext.Value{}, asked: map[string]int{}, order: map[string][]string{}, clock: 1_700_000_000_000,
 	}
 	log, err := eventlog.OpenEmbedded(context.Background(), filepath.Join(m.dir, "log.db"), eventlog.EmbeddedOptions{})
 	if err != nil {
@@ -74,9 +81,15 @@ func newModel(t testing.TB) *model {
 	m.log = log
 	m.calls = rpc.NewServer()
 	m.serve()
+	if real {
+		m.real = newRealRooms(m)
+	}
 	m.start()
 	t.Cleanup(func() {
 		m.stop()
+		if m.real != nil {
+			m.real.stop()
+		}
 		if err := log.Close(); err != nil {
 			t.Error(err)
 		}
@@ -141,6 +154,11 @@ func stateKey(s string) *string { return &s }
 func (m *model) send(e sent) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.real != nil {
+		id := m.real.send(e)
+		m.order[e.room] = append(m.order[e.room], id)
+		return id
+	}
 	r := m.room(e.room)
 	m.clock++
 	b := gomatrixserverlib.EventBuilder{RoomID: e.room, Sender: e.sender, Type: e.typ, StateKey: e.key, Content: jsontext.Value(e.content),
@@ -185,6 +203,7 @@ func (m *model) send(e sent) string {
 		m.t.Fatal(err)
 	}
 	m.append(roomapi.TopicOutput, r.partition, e.room, value)
+	m.order[e.room] = append(m.order[e.room], built.EventID())
 	return built.EventID()
 }
 
@@ -265,7 +284,11 @@ func (m *model) ephemeral(e userapi.Ephemeral) {
 func (m *model) create(id, creator string, members ...string) {
 	m.send(sent{room: id, sender: creator, typ: "m.room.create", key: stateKey(""), content: `{"room_version":"11"}`})
 	m.member(id, creator, creator, "join")
-	m.send(sent{room: id, sender: creator, typ: "m.room.power_levels", key: stateKey(""), content: `{}`})
+	if m.real == nil {
+		m.send(sent{room: id, sender: creator, typ: "m.room.power_levels", key: stateKey(""), content: `{}`})
+	} else {
+		m.send(sent{room: id, sender: creator, typ: "m.room.join_rules", key: stateKey(""), content: `{"join_rule":"public"}`})
+	}
 	for _, u := range members {
 		m.member(id, u, u, "join")
 	}
@@ -283,6 +306,9 @@ func (m *model) message(room, sender, body string) string {
 func (m *model) heads() *vector {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.real != nil {
+		return &vector{rooms: m.real.heads(), users: slices.Clone(m.userSeqs)}
+	}
 	return &vector{rooms: slices.Clone(m.seqs), users: slices.Clone(m.userSeqs)}
 }
 

@@ -15,8 +15,9 @@ import (
 
 const testRoom = "!a:test"
 
-func TestReceiptsPublicAndPrivate(t *testing.T) {
-	m := newModel(t)
+func TestReceiptsPublicAndPrivate(t *testing.T) { both(t, receiptsPublicAndPrivate) }
+
+func receiptsPublicAndPrivate(t *testing.T, m *model) {
 	m.create(testRoom, alice, bob)
 	id := m.message(testRoom, alice, "x")
 	since := m.sync(alice, "").Next
@@ -97,9 +98,10 @@ func TestAccountData(t *testing.T) {
 	}
 }
 
-func TestIgnoredUsers(t *testing.T) {
-	m := newModel(t)
-	m.create(testRoom, alice, bob)
+func TestIgnoredUsers(t *testing.T) { both(t, ignoredUsers) }
+
+func ignoredUsers(t *testing.T, m *model) {
+	m.create(testRoom, bob, alice)
 	since := m.sync(alice, "").Next
 	m.change(userapi.UserChange{UserID: alice, Kind: userapi.ChangeAccountData, Type: typeIgnored, Content: jsontext.Value(`{"ignored_users":{"@bob:test":{}}}`)})
 	m.message(testRoom, bob, "hidden")
@@ -114,9 +116,10 @@ func TestIgnoredUsers(t *testing.T) {
 	}
 }
 
-func TestLazyMembers(t *testing.T) {
+func TestLazyMembers(t *testing.T) { both(t, lazyMembersOf) }
+
+func lazyMembersOf(t *testing.T, m *model) {
 	const lazy = `{"room":{"state":{"lazy_load_members":true},"timeline":{"limit":1}}}`
-	m := newModel(t)
 	m.create(testRoom, alice, bob, carol)
 	m.send(sent{room: testRoom, sender: alice, typ: "m.room.name", key: stateKey(""), content: `{"name":"n"}`})
 	m.message(testRoom, bob, "x")
@@ -156,8 +159,9 @@ func TestLazyMembers(t *testing.T) {
 	}
 }
 
-func TestUnsignedOfOthers(t *testing.T) {
-	m := newModel(t)
+func TestUnsignedOfOthers(t *testing.T) { both(t, unsignedOfOthers) }
+
+func unsignedOfOthers(t *testing.T, m *model) {
 	m.create(testRoom, alice, bob)
 	topic := func(s string) string {
 		return m.send(sent{room: testRoom, sender: alice, typ: "m.room.topic", key: stateKey(""), content: `{"topic":"` + s + `"}`})
@@ -185,7 +189,7 @@ func TestHistoryVisibilityOfNewMembers(t *testing.T) {
 		want       int // messages seen: one before the invite, one after, one after the join
 	}{{"joined", 1}, {"invited", 2}, {"shared", 3}, {"world_readable", 3}} {
 		t.Run(c.visibility, func(t *testing.T) {
-			m := newModel(t)
+			m := newModelOn(t, true)
 			m.create(testRoom, alice)
 			m.send(sent{room: testRoom, sender: alice, typ: "m.room.history_visibility", key: stateKey(""), content: `{"history_visibility":"` + c.visibility + `"}`})
 			m.message(testRoom, alice, "1")
@@ -206,8 +210,9 @@ func TestHistoryVisibilityOfNewMembers(t *testing.T) {
 	}
 }
 
-func TestForgottenRoom(t *testing.T) {
-	m := newModel(t)
+func TestForgottenRoom(t *testing.T) { both(t, forgottenRoom) }
+
+func forgottenRoom(t *testing.T, m *model) {
 	m.create(testRoom, alice, bob)
 	m.member(testRoom, bob, bob, "leave")
 	with := `{"room":{"include_leave":true}}`

@@ -30,8 +30,9 @@ func (m *model) unreadNow(user string) map[string]tallyOf {
 	return out
 }
 
-func TestUnreadCounts(t *testing.T) {
-	m := newModel(t)
+func TestUnreadCounts(t *testing.T) { both(t, unreadCounts) }
+
+func unreadCounts(t *testing.T, m *model) {
 	m.create(testRoom, alice, bob)
 	expect := func(what string, want map[string]tallyOf) {
 		t.Helper()
@@ -137,8 +138,8 @@ func TestUnreadIsAFold(t *testing.T) {
 func (m *model) forward(user, thread, eventID string) bool {
 	m.settle()
 	place := map[string]int64{}
-	for _, ev := range m.rooms[testRoom].events {
-		place[ev.EventID()] = ev.Position.Seq
+	for i, id := range m.order[testRoom] {
+		place[id] = int64(i)
 	}
 	m.view.mu.Lock()
 	r := m.view.rooms[testRoom]
