@@ -1,0 +1,77 @@
+package roles
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/matrix-org/dendrite/clientapi"
+	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/httpapi"
+	"github.com/matrix-org/dendrite/common/rpc"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/directoryapi"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
+	"github.com/matrix-org/dendrite/roomserver"
+	"github.com/matrix-org/dendrite/syncapi"
+	"github.com/matrix-org/dendrite/userapi"
+)
+
+// Role is a part of Dendrite. It may also serve methods (Register) and public
+// endpoints (Endpoints).
+type Role interface {
+	// Run works until ctx is done, and then stops cleanly.
+	Run(ctx context.Context) error
+}
+
+type registrar interface{ Register(*rpc.Server) }
+
+type endpoints interface{ Endpoints() []httpapi.Endpoint }
+
+// world is what roles are made of.
+type world struct {
+	config  *config.Dendrite
+	keys    []gomatrixserverlib.SigningKey
+	log     eventlog.Log
+	caller  rpc.Caller
+	logger  *logrus.Entry
+	metrics prometheus.Registerer
+}
+
+// spec is a row of the table of roles.
+type spec struct {
+	name string
+	// store is the name of the role's database; "" for none. durable says that
+	// no log can restore it.
+	store   string
+	durable bool
+	make    func(context.Context, *world, *sqldb.DB) (Role, error)
+}
+
+// table is every role there is: what it reads and writes stands in its doc.go.
+func table() []spec {
+	return []spec{
+		{"room-server", "roomserver", false, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+			return roomserver.New(ctx, roomserver.Deps{Config: w.config.RoomServer, ServerName: w.config.Global.ServerName, Keys: w.keys,
+				Log: w.log, DB: db, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
+		}},
+		{"user-api", "userapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+			return userapi.New(ctx, userapi.Deps{Config: w.config.UserAPI, ServerName: w.config.Global.ServerName,
+				Log: w.log, DB: db, Caller: w.caller, Logger: w.logger, Metrics: w.metrics})
+		}},
+		{"directory-api", "directoryapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+			return directoryapi.New(ctx, directoryapi.Deps{Config: w.config.Directory, ServerName: w.config.Global.ServerName,
+				Log: w.log, DB: db, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
+		}},
+		{"sync-api", "syncapi", false, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+			return syncapi.New(ctx, syncapi.Deps{Config: w.config.SyncAPI, ServerName: w.config.Global.ServerName,
+				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
+		}},
+		{"client-api", "", false, func(ctx context.Context, w *world, _ *sqldb.DB) (Role, error) {
+			return clientapi.New(ctx, clientapi.Deps{Config: w.config.ClientAPI, ServerName: w.config.Global.ServerName, Keys: w.keys,
+				Log: w.log, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
+		}},
+	}
+}
