@@ -10,7 +10,9 @@ build: ## all binaries, in bin/
 	$(GO) build -trimpath -o bin/ ./cmd/...
 
 run: build ## a homeserver on localhost, with keys and data under $(DATA)
-	./bin/dendrite --data $(DATA) --server-name localhost --listen $(LISTEN)
+	@mkdir -p $(DATA) && [ -s $(DATA)/registration.secret ] || (umask 077; head -c 24 /dev/urandom | base64 > $(DATA)/registration.secret)
+	@echo "Make the first account: bin/create-account --url http://$(LISTEN) --shared-secret-file $(DATA)/registration.secret --username NAME --admin"
+	DENDRITE_REGISTRATION_SHARED_SECRET_FILE=$(DATA)/registration.secret ./bin/dendrite --data $(DATA) --server-name localhost --listen $(LISTEN)
 
 test: check ## everything, with the race detector; installs what the tests need
 	scripts/test-dependencies
