@@ -83,6 +83,7 @@ func New(ctx context.Context, d Deps) (*Server, error) {
 		seen:     newActivity(),
 		building: make(chan struct{}, c.MaxBuilding), stopping: make(chan struct{}),
 	}
+	s.judge = s.judgeByRules
 	if d.Metrics != nil {
 		if err := s.register(d.Metrics); err != nil {
 			return nil, err

@@ -39,7 +39,7 @@ type user struct {
 	accountSeq int64
 	ignored    map[string]struct{}
 	rules      jsontext.Value // content of m.push_rules
-	rulesSeq   int64
+	compiled   *ruleset       // of rules; nil: not yet
 	counts     map[string]*unread // by room
 	wake       chan struct{}
 }
@@ -164,7 +164,7 @@ func (u *user) setAccount(roomID, typ string, seq int64, content jsontext.Value)
 	case typeIgnored:
 		u.ignored = parseIgnored(content)
 	case typePushRules:
-		u.rules, u.rulesSeq = content, seq
+		u.rules, u.compiled = content, nil
 	}
 }
 
@@ -321,7 +321,6 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 	global := data.Data[""]
 	u.ignored = parseIgnored(global[typeIgnored])
 	u.rules = global[typePushRules]
-	u.rulesSeq = u.account[accountKey{"", typePushRules}].seq
 	u.loaded = true
 	for _, f := range u.pending {
 		f()
