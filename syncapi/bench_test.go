@@ -13,7 +13,8 @@ import (
 
 // BenchmarkFanout is the answer to each of 200 up-to-date users for one event.
 func BenchmarkFanout(b *testing.B) {
-	m := newModel(b)
+	m := newModelOn(b, true)
+	m.s.judge = m.s.judgeByRules
 	var users []string
 	for i := range 200 {
 		users = append(users, fmt.Sprintf("@u%d:test", i))
@@ -52,7 +53,7 @@ func BenchmarkFanout(b *testing.B) {
 
 // BenchmarkInitial is an initial sync of 50 rooms with 20 events each.
 func BenchmarkInitial(b *testing.B) {
-	m := newModel(b)
+	m := newModelOn(b, true)
 	for i := range 50 {
 		id := fmt.Sprintf("!r%d:test", i)
 		m.create(id, alice, bob)
