@@ -38,8 +38,8 @@ type user struct {
 	// accountSeq is the highest Seq in account.
 	accountSeq int64
 	ignored    map[string]struct{}
-	rules      jsontext.Value // content of m.push_rules
-	compiled   *ruleset       // of rules; nil: not yet
+	rules      jsontext.Value     // content of m.push_rules
+	compiled   *ruleset           // of rules; nil: not yet
 	counts     map[string]*unread // by room
 	wake       chan struct{}
 }
