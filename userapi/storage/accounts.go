@@ -1,0 +1,74 @@
+package storage
+
+import (
+	"context"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+)
+
+// Account is a row of accounts.
+type Account struct {
+	UserID       string
+	PasswordHash string // "" when there is no password
+	Admin, Guest bool
+	Locked       bool
+	Suspended    bool
+	Deactivated  bool
+	CreatedTS    int64 // milliseconds
+}
+
+// InsertAccount stores a new account; false when the name is taken.
+func (d *Database) InsertAccount(ctx context.Context, tx *sqldb.Tx, a Account) (bool, error) {
+	return affected(tx.Exec(ctx, `INSERT INTO accounts (user_id, password_hash, admin, guest, locked, suspended, deactivated, created_ts)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
+		a.UserID, a.PasswordHash, a.Admin, a.Guest, a.Locked, a.Suspended, a.Deactivated, a.CreatedTS))
+}
+
+// Account returns an account; false when there is none.
+func (d *Database) Account(ctx context.Context, userID string) (a Account, ok bool, err error) {
+	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+		a.UserID = userID
+		ok, err = found(tx.QueryRow(ctx, `SELECT password_hash, admin, guest, locked, suspended, deactivated, created_ts
+			FROM accounts WHERE user_id = $1`, userID).
+			Scan(&a.PasswordHash, &a.Admin, &a.Guest, &a.Locked, &a.Suspended, &a.Deactivated, &a.CreatedTS))
+		return err
+	})
+	return a, ok, err
+}
+
+// SetPassword replaces an account's password hash.
+func (d *Database) SetPassword(ctx context.Context, tx *sqldb.Tx, userID, hash string) error {
+	_, err := tx.Exec(ctx, "UPDATE accounts SET password_hash = $1 WHERE user_id = $2", hash, userID)
+	return err
+}
+
+// Deactivate ends an account; false when it was ended before.
+func (d *Database) Deactivate(ctx context.Context, tx *sqldb.Tx, userID string) (bool, error) {
+	return affected(tx.Exec(ctx, "UPDATE accounts SET deactivated = $1, password_hash = '' WHERE user_id = $2 AND deactivated = $3", true, userID, false))
+}
+
+// UseRegistrationToken counts one use; false when the token may not be used.
+func (d *Database) UseRegistrationToken(ctx context.Context, tx *sqldb.Tx, token string, now int64) (bool, error) {
+	return affected(tx.Exec(ctx, `UPDATE registration_tokens SET used = used + 1
+		WHERE token = $1 AND (uses_allowed = 0 OR used < uses_allowed) AND (expires_ts = 0 OR expires_ts > $2)`, token, now))
+}
+
+// RegistrationTokenValid tells whether a token may be used.
+func (d *Database) RegistrationTokenValid(ctx context.Context, token string, now int64) (valid bool, err error) {
+	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+		var one int
+		valid, err = found(tx.QueryRow(ctx, `SELECT 1 FROM registration_tokens
+			WHERE token = $1 AND (uses_allowed = 0 OR used < uses_allowed) AND (expires_ts = 0 OR expires_ts > $2)`, token, now).Scan(&one))
+		return err
+	})
+	return valid, err
+}
+
+// PutRegistrationToken stores a token.
+func (d *Database) PutRegistrationToken(ctx context.Context, token string, usesAllowed, expires int64) error {
+	return d.Write(ctx, func(tx *sqldb.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO registration_tokens (token, uses_allowed, used, expires_ts) VALUES ($1, $2, 0, $3)
+			ON CONFLICT (token) DO UPDATE SET uses_allowed = excluded.uses_allowed, expires_ts = excluded.expires_ts`, token, usesAllowed, expires)
+		return err
+	})
+}

@@ -1,0 +1,61 @@
+package storage
+
+import (
+	"context"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/userapi/api"
+)
+
+// PutDevice stores a device, or takes over the one with that ID: its tokens
+// end. An existing display name is kept when there is no new one.
+func (d *Database) PutDevice(ctx context.Context, tx *sqldb.Tx, userID string, dev api.DeviceInfo) error {
+	if err := d.deleteTokens(ctx, tx, userID, dev.DeviceID); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO devices (user_id, device_id, display_name, last_seen_ip, last_seen_ts) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (user_id, device_id) DO UPDATE SET last_seen_ip = excluded.last_seen_ip, last_seen_ts = excluded.last_seen_ts,
+		display_name = CASE WHEN excluded.display_name = '' THEN devices.display_name ELSE excluded.display_name END`,
+		userID, dev.DeviceID, dev.DisplayName, dev.LastSeenIP, dev.LastSeenTS)
+	return err
+}
+
+// CountDevices counts a user's devices.
+func (d *Database) CountDevices(ctx context.Context, tx *sqldb.Tx, userID string) (n int, err error) {
+	err = tx.QueryRow(ctx, "SELECT count(*) FROM devices WHERE user_id = $1", userID).Scan(&n)
+	return n, err
+}
+
+// Devices lists a user's devices by ID.
+func (d *Database) Devices(ctx context.Context, userID string) (out []api.DeviceInfo, err error) {
+	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+		out = []api.DeviceInfo{}
+		return each(ctx, tx, func(scan func(...any) error) error {
+			var dev api.DeviceInfo
+			err := scan(&dev.DeviceID, &dev.DisplayName, &dev.LastSeenIP, &dev.LastSeenTS)
+			out = append(out, dev)
+			return err
+		}, "SELECT device_id, display_name, last_seen_ip, last_seen_ts FROM devices WHERE user_id = $1 ORDER BY device_id", userID)
+	})
+	return out, err
+}
+
+// RenameDevice sets a display name; false when there is no such device.
+func (d *Database) RenameDevice(ctx context.Context, tx *sqldb.Tx, userID, deviceID, name string) (bool, error) {
+	return affected(tx.Exec(ctx, "UPDATE devices SET display_name = $1 WHERE user_id = $2 AND device_id = $3", name, userID, deviceID))
+}
+
+// DeleteDevice ends a device and its tokens; false when there is none.
+func (d *Database) DeleteDevice(ctx context.Context, tx *sqldb.Tx, userID, deviceID string) (bool, error) {
+	if err := d.deleteTokens(ctx, tx, userID, deviceID); err != nil {
+		return false, err
+	}
+	return affected(tx.Exec(ctx, "DELETE FROM devices WHERE user_id = $1 AND device_id = $2", userID, deviceID))
+}
+
+// Seen notes that a device was heard of.
+func (d *Database) Seen(ctx context.Context, tx *sqldb.Tx, userID, deviceID, ip string, ts int64) error {
+	_, err := tx.Exec(ctx, `UPDATE devices SET last_seen_ip = CASE WHEN $1 = '' THEN last_seen_ip ELSE $2 END, last_seen_ts = $3
+		WHERE user_id = $4 AND device_id = $5 AND last_seen_ts < $6`, ip, ip, ts, userID, deviceID, ts)
+	return err
+}

@@ -1,0 +1,79 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/userapi/api"
+)
+
+// Change takes the next Seq of the user's partition and writes the change's
+// row of the outbox: in the transaction of what it tells of.
+func (d *Database) Change(ctx context.Context, tx *sqldb.Tx, c api.UserChange) (api.WriteResponse, error) {
+	res := api.WriteResponse{Partition: eventlog.PartitionFor(c.UserID, d.partitions)}
+	err := tx.QueryRow(ctx, "UPDATE output_heads SET seq = seq + 1 WHERE partition_id = $1 RETURNING seq", res.Partition).Scan(&res.Seq)
+	if err != nil {
+		return res, fmt.Errorf("userapi: next seq: %w", err)
+	}
+	c.V, c.Seq = 1, res.Seq
+	value, err := json.Marshal(&c)
+	if err != nil {
+		return res, fmt.Errorf("userapi: encoding a change: %w", err)
+	}
+	_, err = tx.Exec(ctx, "INSERT INTO outbox (partition_id, seq, user_id, value, created_ts) VALUES ($1, $2, $3, $4, $5)",
+		res.Partition, res.Seq, c.UserID, string(value), time.Now().UnixMilli())
+	return res, err
+}
+
+// OutboxRow is a change that waits to be published.
+type OutboxRow struct {
+	Seq           int64
+	UserID, Value string
+}
+
+// Outbox returns the rows of a partition after a Seq, at most limit.
+func (d *Database) Outbox(ctx context.Context, partition int, after int64, limit int) (out []OutboxRow, err error) {
+	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+		out = nil
+		return each(ctx, tx, func(scan func(...any) error) error {
+			var r OutboxRow
+			err := scan(&r.Seq, &r.UserID, &r.Value)
+			out = append(out, r)
+			return err
+		}, "SELECT seq, user_id, value FROM outbox WHERE partition_id = $1 AND seq > $2 ORDER BY seq LIMIT $3", partition, after, limit)
+	})
+	return out, err
+}
+
+// DropOutbox deletes the rows of a partition up to a Seq that are older than
+// the time given in milliseconds.
+func (d *Database) DropOutbox(ctx context.Context, partition int, upTo, olderThan int64) error {
+	return d.Write(ctx, func(tx *sqldb.Tx) error {
+		_, err := tx.Exec(ctx, "DELETE FROM outbox WHERE partition_id = $1 AND seq <= $2 AND created_ts < $3", partition, upTo, olderThan)
+		return err
+	})
+}
+
+// Heads returns the last Seq of each partition.
+func (d *Database) Heads(ctx context.Context) ([]int64, error) {
+	seqs := make([]int64, d.partitions)
+	err := d.Read(ctx, func(tx *sqldb.Tx) error {
+		return each(ctx, tx, func(scan func(...any) error) error {
+			var p int
+			var seq int64
+			if err := scan(&p, &seq); err != nil {
+				return err
+			}
+			if p < len(seqs) {
+				seqs[p] = seq
+			}
+			return nil
+		}, "SELECT partition_id, seq FROM output_heads")
+	})
+	return seqs, err
+}

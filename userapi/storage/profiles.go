@@ -1,0 +1,38 @@
+package storage
+
+import (
+	"context"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+)
+
+// Profile returns a user's profile within a transaction.
+func (d *Database) Profile(ctx context.Context, tx *sqldb.Tx, userID string) (map[string]jsontext.Value, error) {
+	out := map[string]jsontext.Value{}
+	err := each(ctx, tx, func(scan func(...any) error) error {
+		var field, value string
+		err := scan(&field, &value)
+		out[field] = jsontext.Value(value)
+		return err
+	}, "SELECT field, value FROM profiles WHERE user_id = $1", userID)
+	return out, err
+}
+
+// PutProfileField stores a field; a nil value deletes it.
+func (d *Database) PutProfileField(ctx context.Context, tx *sqldb.Tx, userID, field string, value jsontext.Value) error {
+	if value == nil {
+		_, err := tx.Exec(ctx, "DELETE FROM profiles WHERE user_id = $1 AND field = $2", userID, field)
+		return err
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO profiles (user_id, field, value) VALUES ($1, $2, $3)
+		ON CONFLICT (user_id, field) DO UPDATE SET value = excluded.value`, userID, field, string(value))
+	return err
+}
+
+// DeleteProfile deletes all fields.
+func (d *Database) DeleteProfile(ctx context.Context, tx *sqldb.Tx, userID string) error {
+	_, err := tx.Exec(ctx, "DELETE FROM profiles WHERE user_id = $1", userID)
+	return err
+}
