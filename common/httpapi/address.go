@@ -9,14 +9,14 @@ import (
 // remoteAddress is the client's address: the peer's, or, where the peer is a
 // trusted proxy, the last of X-Forwarded-For that no trusted proxy is. What
 // stands left of it was written by the client and means nothing.
-func remoteAddress(r *http.Request, trusted []netip.Prefix) (addr string, proxied bool) {
+func remoteAddress(r *http.Request, trusted []netip.Prefix) string {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return r.RemoteAddr, false
+		return r.RemoteAddr
 	}
 	ip := peer.Addr().Unmap().WithZone("")
 	if !contains(trusted, ip) {
-		return ip.String(), false
+		return ip.String()
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0; i-- {
@@ -29,7 +29,7 @@ func remoteAddress(r *http.Request, trusted []netip.Prefix) (addr string, proxie
 			break
 		}
 	}
-	return ip.String(), true
+	return ip.String()
 }
 
 // parseHop reads an address with or without a port.

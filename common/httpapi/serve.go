@@ -22,9 +22,8 @@ type route struct {
 // ServeHTTP implements http.Handler.
 func (t *route) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	started := time.Now()
-	address, _ := remoteAddress(req, t.TrustedProxies)
 	r := &Request{
-		Request: req, ID: w.Header().Get(requestIDHeader), RemoteIP: address,
+		Request: req, ID: w.Header().Get(requestIDHeader), RemoteIP: remoteAddress(req, t.TrustedProxies),
 		writer: w, maxBody: t.maxBody(), bodyTimeout: t.BodyTimeout,
 	}
 	if req.ContentLength != 0 {
