@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/matrix-org/dendrite/common/httpapi"
 )
 
 // sample is the documented configuration, relative to this package.
@@ -180,5 +182,23 @@ func TestSafeDefaults(t *testing.T) {
 	}
 	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "global.server_name: is needed") {
 		t.Errorf("without a name: %v", err)
+	}
+}
+
+// TestBucketNames checks that every limit of the edge has its rate.
+func TestBucketNames(t *testing.T) {
+	c := Default()
+	buckets := c.RateLimiting.Buckets()
+	all := []httpapi.Limit{
+		httpapi.LimitRequest, httpapi.LimitMessage, httpapi.LimitLogin, httpapi.LimitRegistration,
+		httpapi.LimitJoin, httpapi.LimitInvite, httpapi.LimitCreateRoom,
+	}
+	for _, limit := range all {
+		if _, ok := buckets[string(limit)]; !ok {
+			t.Errorf("%s has no rate", limit)
+		}
+	}
+	if len(buckets) != len(all) {
+		t.Errorf("the rates are %v", buckets)
 	}
 }

@@ -4,6 +4,9 @@
 // Authenticator, rate-limits, gives each request an ID, turns errors into
 // Matrix errors, recovers panics, and counts and logs requests.
 //
+// Serve runs a server of such a router: it bounds headers and times, and when it
+// stops it tells those who wait (Stopping), so that they answer early.
+//
 // It owns no topic and no table. A Router is filled before it serves and is
 // safe for concurrent use after that.
 package httpapi
