@@ -55,7 +55,7 @@ type load struct {
 
 // underLoad runs writers and readers against s, and disturb beside them until
 // its context is done, and returns what cannot be true of what they saw.
-func underLoad(t *testing.T, s *server, d time.Duration, disturb func(context.Context)) []error {
+func underLoad(t testing.TB, s *server, d time.Duration, disturb func(context.Context)) []error {
 	const rooms, users = 6, 4
 	people := make([]*user, users)
 	for i := range people {
