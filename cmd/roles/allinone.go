@@ -2,7 +2,6 @@ package roles
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -19,7 +18,6 @@ import (
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/telemetry"
-	"github.com/matrix-org/dendrite/gomatrixserverlib"
 )
 
 // process is all roles in one process, on the embedded log and SQLite.
@@ -56,7 +54,7 @@ func (p *process) open(ctx context.Context, metrics prometheus.Registerer) error
 		return err
 	}
 	w := &world{config: p.config, log: p.log, caller: p.rpc, logger: p.logger, metrics: metrics}
-	if w.keys, err = signingKeys(p.config.Global.PrivateKey); err != nil {
+	if w.keys, err = config.SigningKeys(p.config.Global.PrivateKey); err != nil {
 		return err
 	}
 	for _, spec := range table() {
@@ -110,7 +108,7 @@ func (p *process) serve(ctx context.Context, registry *prometheus.Registry, list
 		return err
 	}
 	h := p.config.HTTP
-	options := httpapi.ServerOptions{Handler: handler, Logger: p.logger, Grace: h.ShutdownGrace}
+	options := httpapi.ServerOptions{Handler: handler, Logger: p.logger, Grace: h.ShutdownGrace, OnStop: p.stopWaiting}
 	public, err := net.Listen("tcp", h.Listen)
 	if err != nil {
 		return err
@@ -135,6 +133,15 @@ func (p *process) serve(ctx context.Context, registry *prometheus.Registry, list
 	return listeners.Wait()
 }
 
+// stopWaiting answers long polls early.
+func (p *process) stopWaiting() {
+	for _, role := range p.roles {
+		if s, ok := role.(stopper); ok {
+			s.Stop()
+		}
+	}
+}
+
 func (p *process) listen(ctx context.Context, group *errgroup.Group, address string, options httpapi.ServerOptions) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -154,28 +161,4 @@ func (p *process) close() error {
 		errs = append(errs, p.log.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// signingKeys reads the signing keys, and makes one where there is no file.
-func signingKeys(path string) ([]gomatrixserverlib.SigningKey, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		key, err := gomatrixserverlib.GenerateSigningKey("a_"+rand.Text()[:4], rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		return []gomatrixserverlib.SigningKey{key}, os.WriteFile(path, []byte(key.String()+"\n"), 0o600)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	keys, err := gomatrixserverlib.ParseSigningKeys(f)
-	if err == nil && len(keys) == 0 {
-		err = errors.New("no key")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("signing keys %s: %w", path, err)
-	}
-	return keys, nil
 }

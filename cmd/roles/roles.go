@@ -30,6 +30,9 @@ type registrar interface{ Register(*rpc.Server) }
 
 type endpoints interface{ Endpoints() []httpapi.Endpoint }
 
+// stopper answers early who waits for something to happen.
+type stopper interface{ Stop() }
+
 // world is what roles are made of.
 type world struct {
 	config  *config.Dendrite
@@ -70,7 +73,7 @@ func table() []spec {
 				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
 		{"client-api", "", false, func(ctx context.Context, w *world, _ *sqldb.DB) (Role, error) {
-			return clientapi.New(ctx, clientapi.Deps{Config: w.config.ClientAPI, ServerName: w.config.Global.ServerName, Keys: w.keys,
+			return clientapi.New(ctx, clientapi.Deps{Config: w.config.ClientAPI, Global: w.config.Global, ServerName: w.config.Global.ServerName, Keys: w.keys,
 				Log: w.log, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
 	}

@@ -1,15 +1,10 @@
 package config
 
-import "time"
-
 // EventLog is the section event_log: the log that everything goes through.
 type EventLog struct {
 	// Partitions of the topics that hold rooms, 1 to 1024. It cannot be changed
 	// once there is data.
 	Partitions int `yaml:"partitions"`
-	// Retention is how long records are kept at least after everyone has read
-	// them; zero drops them as soon as that is safe.
-	Retention time.Duration `yaml:"retention"`
 }
 
 // Database is the section database. Each component has a database of its own,
