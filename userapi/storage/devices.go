@@ -40,8 +40,13 @@ func (d *Database) Devices(ctx context.Context, userID string) (out []api.Device
 	return out, err
 }
 
-// RenameDevice sets a display name; false when there is no such device.
-func (d *Database) RenameDevice(ctx context.Context, tx *sqldb.Tx, userID, deviceID, name string) (bool, error) {
+// RenameDevice sets a display name, or with set false only looks whether the
+// device is there; false when it is not.
+func (d *Database) RenameDevice(ctx context.Context, tx *sqldb.Tx, userID, deviceID, name string, set bool) (bool, error) {
+	if !set {
+		var one int
+		return found(tx.QueryRow(ctx, "SELECT 1 FROM devices WHERE user_id = $1 AND device_id = $2", userID, deviceID).Scan(&one))
+	}
 	return affected(tx.Exec(ctx, "UPDATE devices SET display_name = $1 WHERE user_id = $2 AND device_id = $3", name, userID, deviceID))
 }
 

@@ -1,0 +1,15 @@
+// Package userapi is the user-api role: it decides who somebody is and keeps
+// what belongs to users. It owns the tables of userapi/storage, in a database
+// opened as durable.
+//
+// It reads user.activity (devices' last use, presence) and writes user.output
+// and ephemeral. Each change that others see takes the next Seq of the user's
+// partition of user.output and a row of the outbox, in the transaction that
+// makes the change; one goroutine publishes the rows in their order. A row is
+// kept for some minutes after it was published, so that a topic that lost its
+// end gets it again.
+//
+// It asks nobody. Access tokens that were used lately are known in memory, and
+// forgotten when a session ends; typing is in memory only. All methods are safe
+// for concurrent use.
+package userapi

@@ -1,0 +1,122 @@
+package userapi
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+
+	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/userapi/api"
+	"github.com/matrix-org/dendrite/userapi/storage"
+)
+
+// Bounds of what clients say of their devices, in bytes.
+const (
+	maxDeviceID   = 255
+	maxDeviceName = 512
+)
+
+// login makes a session for who has the password or a login token.
+func (s *Server) login(ctx context.Context, r *api.LoginRequest) (*api.Session, error) {
+	userID := r.UserID
+	if r.Token != "" {
+		var err error
+		if userID, err = s.db.ShortToken(ctx, hashToken(r.Token), string(api.TokenLogin), s.now().UnixMilli(), true); err != nil {
+			return nil, err
+		}
+		if userID == "" {
+			return nil, matrixerror.Forbidden("The login token is wrong or too old")
+		}
+		if account, ok, err := s.db.Account(ctx, userID); err != nil {
+			return nil, err
+		} else if !ok || account.Deactivated {
+			return nil, matrixerror.New(403, "M_USER_DEACTIVATED", "This account has been deactivated")
+		}
+	} else if _, err := s.authenticate(ctx, userID, r.Password); err != nil {
+		return nil, err
+	}
+	var session *api.Session
+	err := s.write(ctx, func(tx *sqldb.Tx) (err error) {
+		session, err = s.newSession(ctx, tx, userID, r.Device)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.tokens.forget(userID)
+	return session, nil
+}
+
+// newSession stores a device with its tokens, in place of one of the same ID.
+func (s *Server) newSession(ctx context.Context, tx *sqldb.Tx, userID string, d api.NewDevice) (*api.Session, error) {
+	if len(d.DeviceID) > maxDeviceID || len(d.DisplayName) > maxDeviceName {
+		return nil, matrixerror.InvalidParam("The device's ID or name is too long")
+	}
+	if d.DeviceID == "" {
+		d.DeviceID = rand.Text()[:10]
+	}
+	if n, err := s.db.CountDevices(ctx, tx, userID); err != nil {
+		return nil, err
+	} else if n >= s.config.MaxDevices {
+		return nil, matrixerror.Forbidden("This account has too many devices; log some of them out")
+	}
+	err := s.db.PutDevice(ctx, tx, userID, api.DeviceInfo{DeviceID: d.DeviceID, DisplayName: d.DisplayName, LastSeenIP: d.IP, LastSeenTS: s.now().UnixMilli()})
+	if err != nil {
+		return nil, err
+	}
+	session, err := s.newTokens(ctx, tx, userID, d.DeviceID, "", d.Refresh)
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.db.Change(ctx, tx, api.UserChange{UserID: userID, Kind: api.ChangeDevices, DeviceID: d.DeviceID})
+	return session, err
+}
+
+// newTokens stores new tokens of a device, which replace those of parent.
+func (s *Server) newTokens(ctx context.Context, tx *sqldb.Tx, userID, deviceID, parent string, refresh bool) (*api.Session, error) {
+	session := &api.Session{UserID: userID, DeviceID: deviceID, AccessToken: newToken()}
+	var id [8]byte
+	rand.Read(id[:]) // never fails: crypto/rand ends the process instead
+	token := storage.Token{Hash: hashToken(session.AccessToken), ID: int64(binary.LittleEndian.Uint64(id[:]) >> 1), UserID: userID, DeviceID: deviceID}
+	if refresh {
+		session.RefreshToken = newToken()
+		session.ExpiresInMS = s.config.AccessTokenLifetime.Milliseconds()
+		token.ExpiresTS = s.now().UnixMilli() + session.ExpiresInMS
+		token.RefreshHash = hashToken(session.RefreshToken)
+		if err := s.db.InsertRefreshToken(ctx, tx, token.RefreshHash, userID, deviceID, parent); err != nil {
+			return nil, err
+		}
+	}
+	return session, s.db.InsertToken(ctx, tx, token)
+}
+
+// refresh makes new tokens. The old ones are good until the new ones are used,
+// so that an answer that was lost locks nobody out.
+// spec: client-server-api §refreshing-access-tokens
+func (s *Server) refresh(ctx context.Context, r *api.RefreshRequest) (*api.Session, error) {
+	hash := hashToken(r.Token)
+	var session *api.Session
+	err := s.write(ctx, func(tx *sqldb.Tx) error {
+		userID, deviceID, parent, ok, err := s.db.RefreshToken(ctx, tx, hash)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return matrixerror.UnknownToken("The refresh token is not known")
+		}
+		if err := s.db.Confirm(ctx, tx, parent); err != nil {
+			return err
+		}
+		if err := s.db.DropChildren(ctx, tx, hash); err != nil {
+			return err
+		}
+		session, err = s.newTokens(ctx, tx, userID, deviceID, hash, true)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.tokens.forget(session.UserID)
+	return session, nil
+}

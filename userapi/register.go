@@ -1,0 +1,101 @@
+package userapi
+
+import (
+	"context"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/userapi/api"
+	"github.com/matrix-org/dendrite/userapi/storage"
+)
+
+func errInUse() error { return matrixerror.New(400, "M_USER_IN_USE", "The user name is taken") }
+
+// register makes an account, its profile and, unless inhibited, a session.
+func (s *Server) register(ctx context.Context, r *api.RegisterRequest) (*api.Session, error) {
+	localpart, server, ok := strings.Cut(strings.TrimPrefix(r.UserID, "@"), ":")
+	if !ok || server != s.serverName || localpart == "" {
+		return nil, matrixerror.InvalidParam("The user is not of this server")
+	}
+	if _, exists, err := s.db.Account(ctx, r.UserID); err != nil {
+		return nil, err
+	} else if exists {
+		return nil, errInUse()
+	}
+	account := storage.Account{UserID: r.UserID, Admin: r.Admin, Guest: r.Guest, CreatedTS: s.now().UnixMilli()}
+	if r.Password != "" {
+		hash, err := s.hash(ctx, r.Password)
+		if err != nil {
+			return nil, err
+		}
+		account.PasswordHash = hash
+	}
+	session := &api.Session{UserID: r.UserID}
+	err := s.write(ctx, func(tx *sqldb.Tx) error {
+		if created, err := s.db.InsertAccount(ctx, tx, account); err != nil {
+			return err
+		} else if !created {
+			return errInUse()
+		}
+		if err := s.useRegistration(ctx, tx, r); err != nil {
+			return err
+		}
+		name, err := jsontext.AppendQuote(nil, localpart)
+		if err != nil {
+			return matrixerror.InvalidParam("The user name is not UTF-8")
+		}
+		if _, err := s.putProfile(ctx, tx, r.UserID, "displayname", name); err != nil {
+			return err
+		}
+		if r.InhibitLogin {
+			return nil
+		}
+		session, err = s.newSession(ctx, tx, r.UserID, r.Device)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return session, nil
+}
+
+// useRegistration counts the registration token and ends the session of
+// interactive authentication.
+func (s *Server) useRegistration(ctx context.Context, tx *sqldb.Tx, r *api.RegisterRequest) error {
+	if r.RegistrationToken != "" {
+		ok, err := s.db.UseRegistrationToken(ctx, tx, r.RegistrationToken, s.now().UnixMilli())
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return matrixerror.Forbidden("The registration token cannot be used any more")
+		}
+	}
+	if r.AuthSession == "" {
+		return nil
+	}
+	return s.db.DeleteAuthSession(ctx, tx, r.AuthSession)
+}
+
+func (s *Server) available(ctx context.Context, r *api.AvailableRequest) (*struct{}, error) {
+	_, exists, err := s.db.Account(ctx, r.UserID)
+	if err != nil {
+		return nil, err
+	}
+	if exists {
+		return nil, errInUse()
+	}
+	return &struct{}{}, nil
+}
+
+func (s *Server) queryRegistrationToken(ctx context.Context, r *api.RegistrationTokenRequest) (*api.RegistrationTokenResponse, error) {
+	valid, err := s.db.RegistrationTokenValid(ctx, r.Token, s.now().UnixMilli())
+	return &api.RegistrationTokenResponse{Valid: valid}, err
+}
+
+func (s *Server) putRegistrationToken(ctx context.Context, r *api.PutRegistrationTokenRequest) (*struct{}, error) {
+	return &struct{}{}, s.db.PutRegistrationToken(ctx, r.Token, r.UsesAllowed, r.ExpiresTS)
+}

@@ -1,0 +1,165 @@
+package userapi
+
+import (
+	"context"
+	"time"
+
+	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/userapi/api"
+	"github.com/matrix-org/dendrite/userapi/storage"
+)
+
+// Lifetimes of short-lived tokens.
+const (
+	loginTokenLifetime  = 2 * time.Minute
+	openIDTokenLifetime = time.Hour
+)
+
+func (s *Server) queryDevices(ctx context.Context, r *api.DevicesRequest) (*api.DevicesResponse, error) {
+	list, err := s.db.Devices(ctx, r.UserID)
+	return &api.DevicesResponse{Devices: list}, err
+}
+
+func (s *Server) putDevice(ctx context.Context, r *api.PutDeviceRequest) (*struct{}, error) {
+	if r.DisplayName != nil && len(*r.DisplayName) > maxDeviceName {
+		return nil, matrixerror.TooLarge("The device's name is longer than %d bytes", maxDeviceName)
+	}
+	err := s.write(ctx, func(tx *sqldb.Tx) error {
+		name := ""
+		if r.DisplayName != nil {
+			name = *r.DisplayName
+		}
+		ok, err := s.db.RenameDevice(ctx, tx, r.UserID, r.DeviceID, name, r.DisplayName != nil)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return matrixerror.NotFound("There is no such device")
+		}
+		if r.DisplayName == nil {
+			return nil
+		}
+		_, err = s.db.Change(ctx, tx, api.UserChange{UserID: r.UserID, Kind: api.ChangeDevices, DeviceID: r.DeviceID})
+		return err
+	})
+	s.tokens.forget(r.UserID)
+	return &struct{}{}, err
+}
+
+func (s *Server) deleteDevices(ctx context.Context, r *api.DeleteDevicesRequest) (*struct{}, error) {
+	ids := r.DeviceIDs
+	if r.All {
+		list, err := s.db.Devices(ctx, r.UserID)
+		if err != nil {
+			return nil, err
+		}
+		ids = deviceIDs(list, "")
+	}
+	err := s.write(ctx, func(tx *sqldb.Tx) error { return s.endDevices(ctx, tx, r.UserID, ids) })
+	s.tokens.forget(r.UserID)
+	return &struct{}{}, err
+}
+
+// deviceIDs lists the IDs of devices but one.
+func deviceIDs(list []api.DeviceInfo, but string) []string {
+	var ids []string
+	for _, d := range list {
+		if d.DeviceID != but {
+			ids = append(ids, d.DeviceID)
+		}
+	}
+	return ids
+}
+
+// endDevices deletes devices. The caller has their tokens forgotten once the
+// transaction is committed.
+func (s *Server) endDevices(ctx context.Context, tx *sqldb.Tx, userID string, ids []string) error {
+	for _, id := range ids {
+		ok, err := s.db.DeleteDevice(ctx, tx, userID, id)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if _, err := s.db.Change(ctx, tx, api.UserChange{UserID: userID, Kind: api.ChangeDevices, DeviceID: id}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) setPassword(ctx context.Context, r *api.SetPasswordRequest) (*struct{}, error) {
+	if r.Password == "" {
+		return nil, matrixerror.InvalidParam("The password is empty")
+	}
+	hash, err := s.hash(ctx, r.Password)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.db.Devices(ctx, r.UserID)
+	if err != nil {
+		return nil, err
+	}
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
+		if err := s.db.SetPassword(ctx, tx, r.UserID, hash); err != nil {
+			return err
+		}
+		if !r.LogoutOthers {
+			return nil
+		}
+		return s.endDevices(ctx, tx, r.UserID, deviceIDs(list, r.KeepDevice))
+	})
+	s.tokens.forget(r.UserID)
+	return &struct{}{}, err
+}
+
+// deactivate ends an account: its sessions and profile are gone, and a job has
+// its rooms left.
+// spec: client-server-api §account-deactivation
+func (s *Server) deactivate(ctx context.Context, r *api.DeactivateRequest) (*struct{}, error) {
+	list, err := s.db.Devices(ctx, r.UserID)
+	if err != nil {
+		return nil, err
+	}
+	err = s.write(ctx, func(tx *sqldb.Tx) error {
+		if ok, err := s.db.Deactivate(ctx, tx, r.UserID); err != nil || !ok {
+			return err
+		}
+		if err := s.endDevices(ctx, tx, r.UserID, deviceIDs(list, "")); err != nil {
+			return err
+		}
+		if err := s.db.DeleteProfile(ctx, tx, r.UserID); err != nil {
+			return err
+		}
+		if err := s.db.PutJob(ctx, tx, storage.Job{UserID: r.UserID, Kind: string(api.JobLeave), ID: newToken()}, s.now().UnixMilli()); err != nil {
+			return err
+		}
+		_, err := s.db.Change(ctx, tx, api.UserChange{UserID: r.UserID, Kind: api.ChangeDeactivated})
+		return err
+	})
+	s.tokens.forget(r.UserID)
+	return &struct{}{}, err
+}
+
+func (s *Server) issueToken(ctx context.Context, r *api.IssueTokenRequest) (*api.IssueTokenResponse, error) {
+	lifetime := loginTokenLifetime
+	if r.Kind == api.TokenOpenID {
+		lifetime = openIDTokenLifetime
+	}
+	now, token := s.now(), newToken()
+	err := s.db.InsertShortToken(ctx, hashToken(token), string(r.Kind), r.UserID, now.UnixMilli(), now.Add(lifetime).UnixMilli())
+	return &api.IssueTokenResponse{Token: token, ExpiresInMS: lifetime.Milliseconds()}, err
+}
+
+func (s *Server) queryOpenID(ctx context.Context, r *api.OpenIDRequest) (*api.OpenIDResponse, error) {
+	userID, err := s.db.ShortToken(ctx, hashToken(r.Token), string(api.TokenOpenID), s.now().UnixMilli(), false)
+	if err != nil {
+		return nil, err
+	}
+	if userID == "" {
+		return nil, matrixerror.UnknownToken("The token is not known or too old")
+	}
+	return &api.OpenIDResponse{UserID: userID}, nil
+}

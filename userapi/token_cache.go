@@ -1,0 +1,138 @@
+package userapi
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"sync"
+	"time"
+
+	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/userapi/api"
+)
+
+const (
+	// maxCachedTokens bounds the tokens known in memory: some 40 MB.
+	maxCachedTokens = 100_000
+	// cacheLifetime is how long another instance may go on with a token that
+	// was ended at this one.
+	cacheLifetime = time.Minute
+)
+
+// newToken makes a token that nobody guesses: 130 bits.
+func newToken() string { return rand.Text() }
+
+// hashToken is how a token is stored.
+func hashToken(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return base64.RawStdEncoding.EncodeToString(sum[:])
+}
+
+// tokenCache knows the tokens used lately, by hash and by user.
+type tokenCache struct {
+	mu    sync.RWMutex
+	max   int
+	byKey map[[sha256.Size]byte]*cachedToken
+	users map[string]map[[sha256.Size]byte]struct{}
+	// epoch counts the forgettings: what was read before one is not kept.
+	epoch int64
+}
+
+type cachedToken struct {
+	res       *api.VerifyTokenResponse
+	expiresTS int64 // 0: never
+	until     time.Time
+}
+
+func newTokenCache(most int) *tokenCache {
+	return &tokenCache{max: most, byKey: map[[sha256.Size]byte]*cachedToken{}, users: map[string]map[[sha256.Size]byte]struct{}{}}
+}
+
+func (c *tokenCache) get(key [sha256.Size]byte, now time.Time) (t *cachedToken, epoch int64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if t = c.byKey[key]; t != nil && now.After(t.until) {
+		t = nil
+	}
+	return t, c.epoch
+}
+
+// put keeps a token, unless anything was forgotten since epoch.
+func (c *tokenCache) put(key [sha256.Size]byte, t *cachedToken, epoch int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.epoch != epoch {
+		return
+	}
+	if len(c.byKey) >= c.max {
+		for old := range c.byKey { // any will do
+			c.drop(old)
+			break
+		}
+	}
+	user := t.res.Device.UserID
+	if c.users[user] == nil {
+		c.users[user] = map[[sha256.Size]byte]struct{}{}
+	}
+	c.byKey[key] = t
+	c.users[user][key] = struct{}{}
+}
+
+func (c *tokenCache) drop(key [sha256.Size]byte) {
+	user := c.byKey[key].res.Device.UserID
+	delete(c.byKey, key)
+	delete(c.users[user], key)
+	if len(c.users[user]) == 0 {
+		delete(c.users, user)
+	}
+}
+
+// forget forgets a user's tokens.
+func (c *tokenCache) forget(userID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch++
+	for key := range c.users[userID] {
+		delete(c.byKey, key)
+	}
+	delete(c.users, userID)
+}
+
+func (s *Server) verifyToken(ctx context.Context, r *api.VerifyTokenRequest) (*api.VerifyTokenResponse, error) {
+	key := sha256.Sum256([]byte(r.Token))
+	now := s.now()
+	t, epoch := s.tokens.get(key, now)
+	if t == nil {
+		var err error
+		if t, err = s.loadToken(ctx, base64.RawStdEncoding.EncodeToString(key[:]), now); err != nil {
+			return nil, err
+		}
+		s.tokens.put(key, t, epoch)
+	}
+	if t.expiresTS != 0 && now.UnixMilli() >= t.expiresTS {
+		e := matrixerror.UnknownToken("The access token has expired")
+		e.SoftLogout = true
+		return nil, e
+	}
+	return t.res, nil
+}
+
+// loadToken reads a token, and ends the one that it replaces.
+func (s *Server) loadToken(ctx context.Context, hash string, now time.Time) (*cachedToken, error) {
+	v, ok, err := s.db.Verify(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, matrixerror.UnknownToken("The access token is not known")
+	}
+	if v.Parent != "" {
+		if err := s.write(ctx, func(tx *sqldb.Tx) error { return s.db.Confirm(ctx, tx, v.Parent) }); err != nil {
+			return nil, err
+		}
+		s.tokens.forget(v.Device.UserID)
+	}
+	return &cachedToken{res: &api.VerifyTokenResponse{Device: v.Device}, expiresTS: v.ExpiresTS, until: now.Add(cacheLifetime)}, nil
+}
