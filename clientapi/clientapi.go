@@ -21,6 +21,8 @@ type Deps struct {
 	Config config.ClientAPI
 	// Global is what discovery tells; where it is zero nothing is told.
 	Global config.Global
+	// Registration says who may make accounts.
+	Registration config.Registration
 	// ServerName is the part of user IDs and aliases behind the colon.
 	ServerName string
 	// Keys sign what is made here; the first is the current one.
@@ -44,6 +46,9 @@ type Server struct {
 	caller     rpc.Caller
 	logger     *logrus.Entry
 	writer     *Writer
+
+	registration config.Registration
+	jobs         chan struct{} // work in many rooms may be waiting
 }
 
 // New makes a Server and ensures the topics that it uses. It starts nothing.
@@ -73,6 +78,9 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		caller:     deps.Caller,
 		logger:     logger,
 		writer:     writer,
+
+		registration: deps.Registration,
+		jobs:         make(chan struct{}, 1),
 	}, nil
 }
 
@@ -85,6 +93,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.writer.Run(ctx) })
 	group.Go(func() error { s.resumeUpgrades(ctx); return nil })
+	group.Go(func() error { s.runJobs(ctx); return nil })
 	return group.Wait()
 }
 
@@ -93,7 +102,7 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 	var all []httpapi.Endpoint
 	for _, list := range [][]httpapi.Endpoint{
 		s.discoveryEndpoints(),
-		// s.accountEndpoints(),
+		s.accountEndpoints(),
 		s.roomEndpoints(),
 	} {
 		all = append(all, list...)
