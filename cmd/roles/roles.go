@@ -73,7 +73,7 @@ func table() []spec {
 				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
 		{"client-api", "", false, func(ctx context.Context, w *world, _ *sqldb.DB) (Role, error) {
-			return clientapi.New(ctx, clientapi.Deps{Config: w.config.ClientAPI, Global: w.config.Global, ServerName: w.config.Global.ServerName, Keys: w.keys,
+			return clientapi.New(ctx, clientapi.Deps{Config: w.config.ClientAPI, Global: w.config.Global, Registration: w.config.Registration, ServerName: w.config.Global.ServerName, Keys: w.keys,
 				Log: w.log, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
 	}
