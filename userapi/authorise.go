@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/userapi/api"
 	"github.com/matrix-org/dendrite/userapi/storage"
 )
@@ -57,6 +58,11 @@ func (s *Server) authorise(ctx context.Context, r *api.AuthoriseRequest) (*api.A
 	res.Done = res.Err == "" && slices.ContainsFunc(r.Flows, func(flow []string) bool {
 		return !slices.ContainsFunc(flow, func(stage string) bool { return !slices.Contains(session.Completed, stage) })
 	})
+	if res.Done && r.UserID != "" {
+		// Once only: else the session would stand for the password in later
+		// requests. That of a registration is ended with the registration.
+		return res, s.db.Write(ctx, func(tx *sqldb.Tx) error { return s.db.DeleteAuthSession(ctx, tx, session.ID) })
+	}
 	return res, s.db.PutAuthSession(ctx, session, now.UnixMilli())
 }
 
