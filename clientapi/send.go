@@ -75,6 +75,12 @@ func (s *Server) redact(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	var body struct {
+		Reason string `json:"reason"`
+	}
+	if err := json.Unmarshal(content, &body); err != nil {
+		return nil, matrixerror.BadJSON("reason is a string")
+	}
 	proto := &api.Proto{Type: typeRedaction, Sender: r.Device.UserID, Content: content, Redacts: eventID}
 	if proto.TS, err = appserviceTime(r); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -45,6 +46,10 @@ func (s *server) anonymous() *user {
 
 // try sends a request once; an error means that no whole answer came.
 func (u *user) try(method, path string, body any) (*answer, error) {
+	return u.tryIn(context.Background(), method, path, body)
+}
+
+func (u *user) tryIn(ctx context.Context, method, path string, body any) (*answer, error) {
 	var data []byte
 	switch b := body.(type) {
 	case nil:
@@ -61,7 +66,7 @@ func (u *user) try(method, path string, body any) (*answer, error) {
 	if !strings.HasPrefix(path, "/_") && !strings.HasPrefix(path, "/.") {
 		path = "/_matrix/client/v3" + path
 	}
-	req, err := http.NewRequest(method, u.s.base()+path, bytes.NewReader(data))
+	req, err := http.NewRequestWithContext(ctx, method, u.s.base()+path, bytes.NewReader(data))
 	if err != nil {
 		return nil, err
 	}

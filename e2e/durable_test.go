@@ -87,7 +87,7 @@ func newSyncJudge() *syncJudge {
 }
 
 var (
-	callLine = regexp.MustCompile(`^(\d+)\s+(read|write|writev|pwrite64|fsync|fdatasync)\((\d+)<([^>]*(?:->[^>]*)?)>`)
+	callLine = regexp.MustCompile(`^(\d+)\s+(read|write|writev|pwrite64|fsync|fdatasync)\((\d+)<((?:->|[^>])*)>`)
 	resumed  = regexp.MustCompile(`^(\d+)\s+<\.\.\. (\w+) resumed>`)
 	nonceRE  = regexp.MustCompile(`nonce-\d+-\d+-`)
 )
@@ -146,7 +146,8 @@ func (j *syncJudge) returned(thread, begun, whole string) {
 	call, file := m[2], m[4]
 	switch {
 	case call == "read" && strings.HasPrefix(file, "TCP"):
-		if strings.Contains(whole, "PUT /_matrix") {
+		// The request's first byte may have been read ahead of the rest.
+		if strings.Contains(whole, "/send/m.room.message/") {
 			j.asked[file] = nonceRE.FindString(whole)
 		}
 	case call == "pwrite64" && isLog(file):

@@ -92,6 +92,9 @@ func memberKey(userID string) gomatrixserverlib.StateKey {
 // proto completes, authorises and stages an event of ours, and returns its ID.
 func (w *work) proto(in *input, e *api.InputEvent, index int) (string, error) {
 	p := e.Proto
+	if p.Type == "m.room.create" && len(w.trial.row.Extremities) > 0 {
+		return "", &refusal{status: 403, code: "M_FORBIDDEN", message: "The room has been created already", rule: "1.1"}
+	}
 	if p.StateKey != nil && e.UnlessSame {
 		if same := w.same(p); same != "" {
 			return same, nil

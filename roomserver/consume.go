@@ -57,6 +57,7 @@ func (s *Server) consume(ctx context.Context, records *consumer.Batch) error {
 	}
 	s.apply(b, seqs)
 	s.publish(ctx, b)
+	s.progress.advance(records.Records)
 	return nil
 }
 

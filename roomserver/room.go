@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/roomserver/storage"
@@ -162,4 +163,33 @@ func (h *heads) generation() int64 {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.applied
+}
+
+// progress is how far room.input has been consumed since the start.
+type progress struct {
+	mu    sync.Mutex
+	next  map[int]int64 // offset after the last record handled, by partition
+	moved chan struct{} // closed and made anew when next changes
+}
+
+func newProgress() *progress {
+	return &progress{next: map[int]int64{}, moved: make(chan struct{})}
+}
+
+func (p *progress) advance(records []consumer.Record) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range records {
+		p.next[r.Partition] = r.Offset + 1
+	}
+	close(p.moved)
+	p.moved = make(chan struct{})
+}
+
+// reached tells whether a partition has been consumed up to an offset, or
+// returns what to wait for.
+func (p *progress) reached(partition int, offset int64) (bool, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.next[partition] >= offset, p.moved
 }

@@ -43,6 +43,8 @@ type Server struct {
 	consumer   *consumer.Consumer
 	rooms      *roomCache
 	heads      heads
+	progress   *progress
+	input      eventlog.TopicInfo
 	// published is the last Seq that stands in each partition of room.output;
 	// the consuming goroutine's.
 	published []int64
@@ -64,7 +66,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: deps.Config, serverName: deps.ServerName, key: deps.Keys[0], log: deps.Log, store: store,
-		rooms: newRoomCache(deps.Config.CacheBytes), logger: deps.Logger.WithField("component", "roomserver")}
+		rooms: newRoomCache(deps.Config.CacheBytes), progress: newProgress(), logger: deps.Logger.WithField("component", "roomserver")}
 	input, err := deps.Log.EnsureTopic(ctx, api.InputTopic(deps.Partitions))
 	if err != nil {
 		return nil, fmt.Errorf("roomserver: %w", err)
@@ -77,6 +79,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	if err := s.metrics.register(deps.Metrics); err != nil {
 		return nil, fmt.Errorf("roomserver: %w", err)
 	}
+	s.input = input
 	s.published = make([]int64, input.Partitions)
 	if err := store.Read(ctx, func(tx *sqldb.Tx) error {
 		s.heads.seqs, err = store.Positions(ctx, tx, input.Partitions)
@@ -92,6 +95,33 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("roomserver: %w", err)
 	}
 	return s, nil
+}
+
+// Ready waits until everything has been consumed that was in room.input when it
+// was called: after a start, until queries show all that has been acknowledged.
+func (s *Server) Ready(ctx context.Context) error {
+	stored, err := s.consumer.Stored(ctx)
+	if err != nil {
+		return fmt.Errorf("roomserver: ready: %w", err)
+	}
+	for p := range s.input.Partitions {
+		_, end, err := s.log.Bounds(ctx, api.TopicInput, p)
+		if err != nil {
+			return err
+		}
+		for stored[p] < end {
+			ok, moved := s.progress.reached(p, end)
+			if ok {
+				break
+			}
+			select {
+			case <-moved:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
 }
 
 // trimOutputEvery is the time between looks at what retention lets go of room.output.

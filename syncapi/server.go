@@ -106,7 +106,9 @@ func ensureTopics(ctx context.Context, log eventlog.Log, partitions int) ([]even
 		if err != nil {
 			return nil, fmt.Errorf("syncapi: topic %s: %w", spec.Name, err)
 		}
-		out = append(out, info)
+		if spec.Name != userapi.TopicUserActivity { // which is only written
+			out = append(out, info)
+		}
 	}
 	return out, nil
 }

@@ -96,9 +96,27 @@ func (p *process) run(ctx context.Context, registry *prometheus.Registry, listen
 			return nil
 		})
 	}
-	err := p.serve(serving, registry, listening)
+	err := p.ready(serving)
+	if err == nil {
+		err = p.serve(serving, registry, listening)
+	}
 	stopWorking()
 	return errors.Join(err, roles.Wait())
+}
+
+// ready waits until every role can answer for all that was acknowledged before
+// this start. A process that stops meanwhile has nothing to complain of.
+func (p *process) ready(ctx context.Context) error {
+	for i, role := range p.roles {
+		r, ok := role.(readier)
+		if !ok {
+			continue
+		}
+		if err := r.Ready(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("%s: %w", p.names[i], err)
+		}
+	}
+	return nil
 }
 
 // serve serves requests until ctx is done and those in flight are answered.

@@ -30,6 +30,9 @@ type registrar interface{ Register(*rpc.Server) }
 
 type endpoints interface{ Endpoints() []httpapi.Endpoint }
 
+// readier has something to catch up with before it can answer.
+type readier interface{ Ready(context.Context) error }
+
 // stopper answers early who waits for something to happen.
 type stopper interface{ Stop() }
 

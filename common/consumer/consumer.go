@@ -147,3 +147,7 @@ func stops(err error) bool {
 	return errors.Is(err, ErrTopicChanged) || errors.Is(err, ErrTopicShorter) || errors.Is(err, ErrRecordsGone) ||
 		errors.Is(err, ErrFenced) || errors.Is(err, eventlog.ErrClosed) || errors.Is(err, eventlog.ErrUnknownTopic)
 }
+
+// Stored returns the offset to read next of each partition, as it is committed;
+// -1 where nothing is.
+func (c *Consumer) Stored(ctx context.Context) ([]int64, error) { return c.leases.Stored(ctx) }

@@ -289,3 +289,25 @@ func Owners(ctx context.Context, db *sqldb.DB, group string) (map[int]Owner, err
 	}
 	return out, nil
 }
+
+// Stored returns the next offset of each partition as it is committed, by
+// whichever instance; -1 where there is none.
+func (m *Manager) Stored(ctx context.Context) ([]int64, error) {
+	out := make([]int64, m.o.Partitions)
+	for p := range out {
+		out[p] = -1
+	}
+	err := m.o.DB.Read(ctx, func(tx *sqldb.Tx) error {
+		all, err := leases(ctx, tx, "SELECT number, epoch, next_offset, topic_id FROM lease_partitions WHERE group_name = $1", m.o.Group)
+		for _, l := range all {
+			if l.Partition < len(out) {
+				out[l.Partition] = l.NextOffset
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lease: stored: %w", err)
+	}
+	return out, nil
+}

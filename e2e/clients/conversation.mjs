@@ -6,15 +6,17 @@
 // ends the script with status 1. The server must allow open registration.
 
 import * as sdk from "matrix-js-sdk";
-import loglevel from "loglevel";
 import assert from "node:assert/strict";
+
+// The library talks on the console; only the transcript is to be seen.
+const complain = console.error;
+for (const method of ["debug", "info", "warn", "error", "trace"]) console[method] = () => {};
 
 const baseUrl = process.argv[2];
 if (!baseUrl) {
-    console.error("usage: node conversation.mjs BASE_URL");
+    complain("usage: node conversation.mjs BASE_URL");
     process.exit(2);
 }
-for (const logger of Object.values(loglevel.getLoggers())) logger.setLevel("silent");
 const started = Date.now();
 const say = (who, what) => console.log(`${who.padEnd(6)} ${what}`);
 const unique = Date.now().toString(36);
@@ -66,7 +68,8 @@ async function register(name) {
     });
     assert.equal((await client.whoami()).user_id, answer.user_id);
     await client.setDisplayName(name);
-    return { name, client, id: answer.user_id };
+    const silent = sdk.createClient({ baseUrl, userId: answer.user_id, deviceId: answer.device_id, accessToken: answer.access_token });
+    return { name, client, silent, id: answer.user_id };
 }
 
 async function start(person) {
@@ -142,7 +145,9 @@ async function conversation() {
     const reactions = await bob.client.relations(room, answer, "m.annotation", "m.reaction");
     assert.deepEqual(reactions.events.map((e) => e.getRelation().key), ["🍲"]);
     say("Bob", "sees Alice's reaction 🍲 (also by /relations)");
-    const { event_id: inThread } = await bob.client.sendMessage(room, question, { msgtype: "m.text", body: "With bread?" });
+    // From a client that does not sync: the library's own local echo fails when
+    // a threaded message comes by sync before the answer to its send.
+    const { event_id: inThread } = await bob.silent.sendMessage(room, question, { msgtype: "m.text", body: "With bread?" });
     await until("Alice sees the thread", alice.client, [sdk.ThreadEvent.New, sdk.ThreadEvent.Update, sdk.ClientEvent.Event], () =>
         alice.client.getRoom(room).getThread(question)?.findEventById(inThread));
     say("Alice", "reads in a thread: With bread?");
@@ -206,7 +211,7 @@ conversation().then(
         process.exit(0);
     },
     (err) => {
-        console.error("FAILED", err);
+        complain("FAILED", err);
         process.exit(1);
     },
 );
