@@ -120,7 +120,7 @@ func (s *Server) tell(ctx context.Context, p api.Presence) error {
 
 // here notes that a user is there, and tells others if that is news.
 func (s *Server) here(ctx context.Context, userID, presence string, status *string) error {
-	if s.config.DisablePresence {
+	if s.noPresence {
 		return nil
 	}
 	var stored *api.Presence

@@ -20,7 +20,9 @@ import (
 // Deps is what a Server is made from. All of it is needed but Caller,
 // Partitions and Metrics.
 type Deps struct {
-	Config     config.UserAPI
+	Config config.UserAPI
+	// NoPresence keeps none: everybody is offline.
+	NoPresence bool
 	ServerName string
 	Log        eventlog.Log
 	// DB is the component's own, opened as durable.
@@ -34,6 +36,7 @@ type Deps struct {
 
 // Server is the user-api role.
 type Server struct {
+	noPresence bool
 	config     config.UserAPI
 	serverName string
 	log        eventlog.Log
@@ -62,6 +65,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		config:     deps.Config,
+		noPresence: deps.NoPresence,
 		serverName: deps.ServerName,
 		log:        deps.Log,
 		tokens:     newTokenCache(maxCachedTokens),

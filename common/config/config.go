@@ -48,6 +48,7 @@ func (c *Dendrite) fill() {
 	c.Database.Defaults()
 	c.RoomServer.Defaults()
 	c.ClientAPI.Defaults()
+	c.UserAPI.Defaults()
 	c.SyncAPI = c.SyncAPI.Defaults()
 	c.Directory.Defaults()
 }

@@ -9,8 +9,6 @@ type UserAPI struct {
 	AccessTokenLifetime time.Duration `yaml:"access_token_lifetime"`
 	// MaxDevices bounds the devices of an account; zero means 1000.
 	MaxDevices int `yaml:"max_devices"`
-	// DisablePresence keeps no presence: everybody is offline.
-	DisablePresence bool `yaml:"disable_presence"`
 }
 
 // Defaults fills in what was left out.
