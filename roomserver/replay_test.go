@@ -150,7 +150,9 @@ func TestReplay(t *testing.T) {
 	for table, want := range r.tables() {
 		diff(t, table, tables[table], want)
 	}
-	diff(t, "outputs of another log", outputs, r.outputs())
+	// An event redacted in its own batch is published as what is left of it,
+	// and batches differ: the headers are compared.
+	diff(t, "outputs of another log", headers(outputs), headers(r.outputs()))
 }
 
 func (r *rig) copyInputs() (out []eventlog.Message) {
