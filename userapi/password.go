@@ -17,8 +17,8 @@ import (
 
 // Parameters of new hashes, some 30 ms on one core. A stored hash has its own.
 const (
-	argonTime   = 2
-	argonMemory = 19 << 10 // KiB
+	argonTime   = 5
+	argonMemory = 7 << 10 // KiB
 	argonLanes  = 1
 	argonSalt   = 16
 	argonKey    = 32
