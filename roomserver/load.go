@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/go-json-experiment/json"
+
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
@@ -113,11 +115,22 @@ func stored(row *storage.Event) (*api.StoredEvent, error) {
 	if row.Output == nil {
 		return e, nil
 	}
-	out, _, err := api.DecodeOutput(row.Output)
-	if err != nil {
+	var out outputPlace
+	if err := json.Unmarshal(row.Output, &out); err != nil {
 		return nil, fmt.Errorf("roomserver: stored event %s: %w", row.EventID, err)
 	}
 	e.Position, e.ReplacesState, e.HistoryVisibility = out.Position, out.ReplacesState, out.HistoryVisibility
 	e.HistoryVisibilityBefore, e.Device, e.TxnID = out.HistoryVisibilityBefore, out.Device, out.TxnID
 	return e, nil
+}
+
+// outputPlace is what a stored event needs of its api.OutputRecord, whose other
+// members are passed over: a page of history reads fifty of them.
+type outputPlace struct {
+	Position                api.Position `json:"pos"`
+	ReplacesState           string       `json:"replaces_state"`
+	HistoryVisibility       string       `json:"hv"`
+	HistoryVisibilityBefore string       `json:"hv_before"`
+	Device                  string       `json:"device"`
+	TxnID                   string       `json:"txn_id"`
 }
