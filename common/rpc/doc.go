@@ -5,10 +5,16 @@
 //
 // the server says api.QueryState.Serve(server, rs.queryState), and a client
 // says api.QueryState.Call(ctx, caller, &req). In one process the caller is the
-// Server itself and a call is a Go call; between processes it is an internal
-// HTTP request with a shared secret. Requests and responses are shared between
-// the two sides of a local call: neither side changes them afterwards.
+// Server itself and a call is a Go call; between processes it is an HTTPClient,
+// and a call is an internal HTTP request with a shared secret to the other one's
+// NewHTTPHandler. Requests and responses are shared between the two sides of a
+// local call: neither side changes them afterwards. Only exported fields travel
+// between processes; wire.go says how.
 //
-// It decides nothing about Matrix, owns no table and no topic. Server and
-// Caller are safe for concurrent use once serving has begun.
+// A call that fails on its way is made once more if the method is declared
+// Harmless, and else is 503 with Retry-After: whoever asked repeats the whole,
+// which request IDs make idempotent.
+//
+// It decides nothing about Matrix, owns no table and no topic. Server,
+// HTTPClient and the handler are safe for concurrent use once serving has begun.
 package rpc

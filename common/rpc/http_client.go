@@ -1,0 +1,220 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/time/rate"
+
+	"github.com/matrix-org/dendrite/common/matrixerror"
+)
+
+const (
+	dialTimeout      = 2 * time.Second
+	idleConnTimeout  = 90 * time.Second
+	maxIdlePerHost   = 64
+	maxConnsPerHost  = 512
+	maxAnswerHeaders = 16 << 10 // bytes
+	// secondAttempt is how long to wait before a harmless call is made again.
+	secondAttempt = 50 * time.Millisecond
+	// retryUnreachable is what a client is told when a process is away.
+	retryUnreachable = 2 * time.Second
+	// failuresLogged is how often failing calls are logged at most.
+	failuresLogged = time.Second
+)
+
+// ClientOptions is what an HTTPClient is made of.
+type ClientOptions struct {
+	// Address gives the base URL of a process that serves the service, for
+	// instance http://10.0.0.7:8010. key is the RoutingKey of a Routed request,
+	// "" for others. It is asked for each attempt.
+	Address func(ctx context.Context, service, key string) (string, error)
+	// Secret is the servers' shared secret; MinSecret bytes at least.
+	Secret string
+	Logger *logrus.Entry
+	// MaxRequest and MaxResponse bound bodies, in bytes; zero means the default.
+	MaxRequest, MaxResponse int64
+	// Timeout bounds a call with its second attempt; zero means DefaultCallTimeout.
+	Timeout time.Duration
+	// TLS is for https addresses, for instance with a client certificate; nil
+	// means the system's authorities.
+	TLS *tls.Config
+}
+
+// HTTPClient is the Caller of methods that other processes serve. Its methods
+// are safe for concurrent use.
+type HTTPClient struct {
+	ClientOptions
+	codec  *codec
+	client *http.Client
+	logged rate.Sometimes
+}
+
+// NewHTTPClient makes a client; Close frees its connections.
+func NewHTTPClient(o ClientOptions) (*HTTPClient, error) {
+	if err := checkSecret(o.Secret); err != nil {
+		return nil, err
+	}
+	o.MaxRequest, o.MaxResponse = orDefault(o.MaxRequest, DefaultMaxRequest), orDefault(o.MaxResponse, DefaultMaxResponse)
+	o.Timeout = orDefault(o.Timeout, DefaultCallTimeout)
+	return &HTTPClient{
+		ClientOptions: o, codec: newCodec(), logged: rate.Sometimes{Interval: failuresLogged},
+		client: &http.Client{
+			// Nobody but the address asked gets the secret: no redirects, no
+			// proxies of the environment.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			Transport: &http.Transport{
+				DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+				TLSClientConfig:     o.TLS,
+				TLSHandshakeTimeout: dialTimeout,
+				IdleConnTimeout:     idleConnTimeout, MaxIdleConnsPerHost: maxIdlePerHost, MaxConnsPerHost: maxConnsPerHost,
+				MaxResponseHeaderBytes: maxAnswerHeaders, DisableCompression: true,
+			},
+		},
+	}, nil
+}
+
+// Close closes connections that are not in use.
+func (c *HTTPClient) Close() { c.client.CloseIdleConnections() }
+
+// unansweredError is a call that has no answer of its method: nobody knows
+// whether it took place.
+type unansweredError struct {
+	cause error
+	// tooSlow tells that the method would be as slow again.
+	tooSlow bool
+}
+
+func (e *unansweredError) Error() string { return "no answer: " + e.cause.Error() }
+func (e *unansweredError) Unwrap() error { return e.cause }
+
+// Invoke implements Caller. Where no answer of the method comes, be the process
+// away or too slow, the error is 503 with Retry-After, unless ctx has ended:
+// then it is ctx's.
+func (c *HTTPClient) Invoke(ctx context.Context, call Call) (any, error) {
+	// Not from the codec's: the transport may still read it when the call has ended.
+	buf := new(bytes.Buffer)
+	if err := c.codec.encode(buf, c.MaxRequest, call.Request); err != nil {
+		return nil, fmt.Errorf("rpc: request of %s: %w", call, err)
+	}
+	limited, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	response, err := c.attempt(limited, call, buf.Bytes())
+	var unanswered *unansweredError
+	if call.Harmless && errors.As(err, &unanswered) && !unanswered.tooSlow && wait(limited, secondAttempt) {
+		response, err = c.attempt(limited, call, buf.Bytes())
+	}
+	switch {
+	case err == nil:
+		return response, nil
+	case matrixerror.From(err) != nil:
+		return nil, err
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("rpc: %s: %w", call, ctx.Err())
+	case errors.As(err, &unanswered):
+		c.logged.Do(func() { c.Logger.WithField("call", call).WithError(err).Warn("Another process does not answer") })
+		return nil, fmt.Errorf("rpc: %s: %w: %w", call, matrixerror.Unavailable(retryUnreachable, "A part of the server is not available, try again later"), err)
+	}
+	return nil, fmt.Errorf("rpc: %s: %w", call, err)
+}
+
+// wait is false when ctx ends first.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// attempt makes the call once.
+func (c *HTTPClient) attempt(ctx context.Context, call Call, body []byte) (response any, err error) {
+	key := ""
+	if routed, ok := call.Request.(Routed); ok {
+		key = routed.RoutingKey()
+	}
+	base, err := c.Address(ctx, call.Service, key)
+	if err != nil {
+		return nil, &unansweredError{cause: fmt.Errorf("address of %s: %w", call.Service, err)}
+	}
+	target := strings.TrimRight(base, "/") + pathPrefix + url.PathEscape(call.Service) + "/" + url.PathEscape(call.Method)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", bearer+c.Secret)
+	req.Header.Set("Content-Type", contentType)
+	res, err := c.client.Do(req)
+	if err != nil {
+		return nil, &unansweredError{cause: err}
+	}
+	defer func() {
+		if closing := res.Body.Close(); closing != nil && err == nil {
+			err = &unansweredError{cause: closing}
+		}
+	}()
+	return c.read(res, call)
+}
+
+// read makes of an answer what the method returned.
+func (c *HTTPClient) read(res *http.Response, call Call) (any, error) {
+	switch res.StatusCode {
+	case http.StatusOK, http.StatusUnprocessableEntity:
+	case http.StatusNoContent:
+		return nil, nil
+	default:
+		return nil, c.refusal(res)
+	}
+	buf := c.codec.buffer()
+	defer c.codec.keep(buf)
+	if err := readBounded(buf, res.Body, res.ContentLength, c.MaxResponse); err != nil {
+		if errors.Is(err, errTooLarge) {
+			return nil, fmt.Errorf("the answer is larger than %d bytes", c.MaxResponse)
+		}
+		return nil, &unansweredError{cause: err}
+	}
+	if res.StatusCode == http.StatusOK {
+		response := call.NewResponse()
+		if err := c.codec.decode(buf.Bytes(), response); err != nil {
+			return nil, fmt.Errorf("the answer is not understood: %w", err)
+		}
+		return response, nil
+	}
+	var body errorBody
+	err := c.codec.decode(buf.Bytes(), &body)
+	if err != nil {
+		return nil, fmt.Errorf("the error is not understood: %w", err)
+	}
+	known, err := body.matrixError()
+	if err != nil {
+		return nil, fmt.Errorf("the error is not understood: %w", err)
+	}
+	return nil, known
+}
+
+// refusal is the error of an answer that is not the method's.
+func (c *HTTPClient) refusal(res *http.Response) error {
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxErrorText))
+	if err != nil {
+		return &unansweredError{cause: err}
+	}
+	err = fmt.Errorf("%s answered %d: %s", res.Request.URL.Host, res.StatusCode, strings.ToValidUTF8(string(text), ""))
+	switch res.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return &unansweredError{cause: err, tooSlow: res.StatusCode == http.StatusGatewayTimeout}
+	}
+	return err
+}
