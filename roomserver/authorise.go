@@ -4,13 +4,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
-	"github.com/matrix-org/dendrite/roomserver/storage"
 )
 
 // maxPrevEvents bounds the prev_events of our events.
@@ -22,38 +20,70 @@ func (w *work) new(in *input) error {
 	if err := w.findVersion(in.record); err != nil {
 		return err
 	}
+	if len(w.trial.row.Extremities) == 0 && in.record.Origin != w.s.serverName {
+		return &refusal{status: 404, code: "M_NOT_FOUND", message: "Unknown room"}
+	}
+	given, err := w.given(in)
+	if err != nil {
+		return err
+	}
 	lines := in.lines
-	var ids []string
+	ids := []string{}
 	for i := range in.record.Events {
 		e := &in.record.Events[i]
 		if err := w.expect(e.Expect); err != nil {
 			return err
 		}
-		switch {
-		case e.Proto != nil:
+		if e.Proto != nil {
 			id, err := w.proto(in, e, i)
 			if err != nil {
 				return err
 			}
 			ids = append(ids, id)
-		case len(lines) == 0:
-			return &refusal{status: 400, code: "M_BAD_JSON", message: "The record holds fewer events than it names"}
-		default:
-			if err := w.full(in, e, lines[0]); err != nil {
-				return err
-			}
-			ids = append(ids, e.EventID)
-			lines = lines[1:]
+			continue
 		}
+		if len(lines) == 0 {
+			return errTooFewLines
+		}
+		if err := w.newFull(in, e, lines[0], given); err != nil {
+			return err
+		}
+		ids, lines, given = append(ids, e.EventID), lines[1:], nil
 	}
-	in.verdict.EventIDs = ids
-	in.verdict.Position = api.Position{Partition: w.partition, Seq: w.trial.row.LatestSeq} // unless something is stored
+	in.done(w, ids)
 	return nil
+}
+
+// errTooFewLines refuses a record that is not whole.
+var errTooFewLines = &refusal{status: 400, code: "M_BAD_JSON", message: "The record holds fewer events than it names"}
+
+// done completes the verdict of a record that was taken.
+func (in *input) done(w *work, ids []string) {
+	if in.verdict.Status != api.StatusMissing {
+		in.verdict.EventIDs = ids
+	}
+	in.verdict.Position = api.Position{Partition: w.partition, Seq: w.trial.row.LatestSeq} // unless something is published
+}
+
+// newFull takes a new event that its writer has completed.
+func (w *work) newFull(in *input, e *api.InputEvent, line []byte, given state) error {
+	f, err := w.parse(in, e, line)
+	if err != nil {
+		return err
+	}
+	v, err := w.receive(f, given)
+	if err == nil {
+		in.verdict.Events = append(in.verdict.Events, v)
+	}
+	return err
 }
 
 // findVersion makes the room known that a record begins.
 func (w *work) findVersion(r *api.InputRecord) error {
 	if w.trial.row.ID != "" {
+		if r.RoomVersion != "" && r.RoomVersion != w.trial.row.Version {
+			return &refusal{status: 400, code: "M_INCOMPATIBLE_ROOM_VERSION", message: "The room has version " + w.trial.row.Version}
+		}
 		return nil
 	}
 	version := gomatrixserverlib.RoomVersion(r.RoomVersion)
@@ -64,7 +94,7 @@ func (w *work) findVersion(r *api.InputRecord) error {
 		return &refusal{status: 400, code: "M_UNSUPPORTED_ROOM_VERSION", message: "This server does not know that room version"}
 	}
 	w.version = version
-	w.trial.row = storage.Room{ID: r.RoomID, Version: r.RoomVersion, Partition: w.partition}
+	w.trial.row.ID, w.trial.row.Version, w.trial.row.Partition = r.RoomID, r.RoomVersion, w.partition
 	return nil
 }
 
@@ -114,7 +144,32 @@ func (w *work) proto(in *input, e *api.InputEvent, index int) (string, error) {
 	if err := w.authorise(event); err != nil {
 		return "", err
 	}
-	return event.EventID(), w.stage(in, event, e, true)
+	f := &full{in: in, input: e, event: event}
+	b := before{ref: w.trial.current, named: true}
+	if len(w.trial.row.Extremities) > maxPrevEvents {
+		if b, err = w.beforeSome(f); err != nil {
+			return "", err
+		}
+	}
+	return event.EventID(), w.accept(f, b)
+}
+
+// beforeSome returns the state before an event of ours that could not name all
+// forward extremities, which has to allow it too.
+func (w *work) beforeSome(f *full) (before, error) {
+	var err error
+	if f.prevs, err = w.find(f.event.PrevEventIDs()...); err != nil {
+		return before{}, err
+	}
+	b, err := w.stateBefore(f.prevs, f.event.PrevEventIDs(), nil)
+	if err != nil {
+		return b, err
+	}
+	refused, err := w.check(f.event, b)
+	if err == nil && refused != nil {
+		err = &refusal{status: 403, code: "M_FORBIDDEN", message: refused.Reason, rule: refused.Rule}
+	}
+	return b, err
 }
 
 // same returns the current event of a proto's key if it says the same already.
@@ -138,7 +193,7 @@ func (w *work) builder(r *api.InputRecord, p *api.Proto, index int) (*gomatrixse
 		return nil, &refusal{status: 400, code: "M_BAD_JSON", message: err.Error()}
 	}
 	b := &gomatrixserverlib.EventBuilder{RoomID: w.roomID, Sender: p.Sender, Type: p.Type, StateKey: p.StateKey, Content: p.Content,
-		Redacts: p.Redacts, OriginServerTS: r.TS, Depth: w.trial.row.Depth + 1,
+		Redacts: p.Redacts, OriginServerTS: r.TS, Depth: min(w.trial.row.Depth+1, gomatrixserverlib.MaxDepth),
 		PrevEvents: w.trial.row.Extremities[:min(len(w.trial.row.Extremities), maxPrevEvents)]}
 	if p.TS != 0 {
 		b.OriginServerTS = p.TS
@@ -155,34 +210,14 @@ func (w *work) builder(r *api.InputRecord, p *api.Proto, index int) (*gomatrixse
 	b.EventID = "$" + hex.EncodeToString(sum[:16]) + ":" + w.s.serverName
 	for ids, hashes := range map[*[]string]*[][sha256.Size]byte{&b.PrevEvents: &b.PrevHashes, &b.AuthEvents: &b.AuthHashes} {
 		for _, id := range *ids {
-			e, err := w.event(id)
-			if err != nil {
-				return nil, err
+			e := w.event(id)
+			if e == nil {
+				return nil, w.err
 			}
 			*hashes = append(*hashes, e.ReferenceHash())
 		}
 	}
 	return b, nil
-}
-
-// event returns an event that is staged or stored.
-func (w *work) event(id string) (*api.StoredEvent, error) {
-	for _, st := range w.trial.staged {
-		if st.event.EventID() == id {
-			return st.event, nil
-		}
-	}
-	if st := w.byID[id]; st != nil {
-		return st.event, nil
-	}
-	found, err := w.s.loadEvents(w.ctx, []string{id})
-	if err != nil {
-		return nil, err
-	}
-	if len(found) == 0 {
-		return nil, fmt.Errorf("event %s is not stored", id)
-	}
-	return found[0], nil
 }
 
 // authorise checks an event of ours against the current state.
@@ -195,118 +230,5 @@ func (w *work) authorise(event *gomatrixserverlib.Event) error {
 	case err != nil:
 		return &refusal{status: 400, code: "M_BAD_JSON", message: err.Error()}
 	}
-	return nil
-}
-
-// full handles an event that its writer has completed and signed: the create
-// event of a room whose ID is its hash.
-func (w *work) full(in *input, e *api.InputEvent, line []byte) error {
-	event, err := gomatrixserverlib.ParseStoredEvent(line, w.version, e.EventID)
-	if err != nil || event.RoomID() != w.roomID {
-		return &refusal{status: 400, code: "M_BAD_JSON", message: "The event is not what the record says"}
-	}
-	if len(w.trial.row.Extremities) > 0 || in.record.Origin != w.s.serverName {
-		return &refusal{status: 400, code: "M_UNRECOGNIZED", message: "Events of other servers are not taken"}
-	}
-	if err := w.authorise(event); err != nil {
-		return err
-	}
-	return w.stage(in, event, e, false)
-}
-
-// stage adds an accepted event to the end of the timeline.
-func (w *work) stage(in *input, event *gomatrixserverlib.Event, e *api.InputEvent, sign bool) error {
-	t := w.trial
-	st := &staged{work: w, sign: sign, event: &api.StoredEvent{Event: event, Device: e.Device, TxnID: e.TxnID}}
-	hv := string(gomatrixserverlib.HistoryVisibilityOf(w.StateEvent("m.room.history_visibility", "")))
-	st.output = api.OutputRecord{V: 1, Kind: api.OutputEvent, RoomID: w.roomID, RoomVersion: string(w.version), EventID: event.EventID(),
-		Type: event.Type(), StateKey: event.StateKey(), Sender: event.Sender(), TS: event.OriginServerTS(), Origin: in.record.Origin,
-		Local: event.SenderServer() == w.s.serverName, Device: e.Device, TxnID: e.TxnID, HistoryVisibility: hv}
-	if event.Type() == "m.room.redaction" && event.Redacts() != "" {
-		if err := w.redact(st); err != nil {
-			return err
-		}
-	}
-	if event.IsState() {
-		w.change(st, hv)
-	}
-	st.output.JoinedCount, st.output.InvitedCount = t.row.Joined, t.row.Invited
-	st.event.HistoryVisibility, st.event.HistoryVisibilityBefore = st.output.HistoryVisibility, st.output.HistoryVisibilityBefore
-	st.event.ReplacesState = st.output.ReplacesState
-	t.row.Depth = max(t.row.Depth, event.Depth())
-	t.row.Extremities = []string{event.EventID()}
-	t.staged = append(t.staged, st)
-	return nil
-}
-
-// change makes a state event part of the current state.
-func (w *work) change(st *staged, hv string) {
-	event, key := st.event.Event, st.event.Key()
-	row := api.StateChange{Type: key.Type, StateKey: key.StateKey, EventID: event.EventID()}
-	if old := w.entry(key); old != nil {
-		row.Replaced, st.output.ReplacesState = old.EventID(), old.EventID()
-	}
-	st.output.Changes = []api.StateChange{row}
-	switch key.Type {
-	case "m.room.history_visibility":
-		if key.StateKey == "" {
-			st.output.HistoryVisibilityBefore = hv
-			st.output.HistoryVisibility = string(gomatrixserverlib.HistoryVisibilityOf(event))
-		}
-	case "m.room.member":
-		st.output.MembershipBefore, st.output.Membership = w.membership(key.StateKey), event.Membership()
-		w.trial.row.Joined += counts(st.output.Membership, "join") - counts(st.output.MembershipBefore, "join")
-		w.trial.row.Invited += counts(st.output.Membership, "invite") - counts(st.output.MembershipBefore, "invite")
-	}
-	c := &change{key: key, event: st, by: st}
-	w.trial.state[key] = c
-	w.trial.changes = append(w.trial.changes, c)
-}
-
-func counts(membership, as string) int {
-	if membership == as {
-		return 1
-	}
-	return 0
-}
-
-// redact strips the event that a redaction names, if it may.
-// spec: rooms/v3 §handling-redactions
-func (w *work) redact(st *staged) error {
-	id := st.event.Redacts()
-	var target *api.StoredEvent
-	var inBatch *staged
-	for _, list := range [][]*staged{w.trial.staged, w.layer.staged} {
-		for _, other := range list {
-			if other.event.EventID() == id {
-				target, inBatch = other.event, other
-			}
-		}
-	}
-	if target == nil {
-		found, err := w.s.loadEvents(w.ctx, []string{id})
-		if err != nil {
-			return err
-		}
-		if len(found) == 0 {
-			w.trial.early = append(w.trial.early, [2]string{id, st.event.EventID()})
-			return nil
-		}
-		target = found[0]
-	}
-	levels := w.PowerLevels()
-	// Room versions from 3 on leave it to each server what its own users may do.
-	if st.sign && levels != nil && target.Sender() != st.event.Sender() && levels.UserLevel(st.event.Sender()) < levels.Redact() {
-		return &refusal{status: 403, code: "M_FORBIDDEN", message: "You may not redact the messages of others"}
-	}
-	if target.RoomID() != w.roomID || levels == nil || !gomatrixserverlib.RedactionApplies(st.event.Event, target.Event, levels) {
-		return nil
-	}
-	stripped, err := target.Redact()
-	if err != nil {
-		return fmt.Errorf("redact %s: %w", id, err)
-	}
-	w.trial.redactions = append(w.trial.redactions, redaction{target: target, staged: inBatch, by: st.event.EventID(), event: stripped})
-	st.output.Redacts = id
 	return nil
 }

@@ -48,14 +48,15 @@ func (s *Server) consume(ctx context.Context, records *consumer.Batch) error {
 	if err := workers.Wait(); err != nil {
 		return err
 	}
-	seqs := b.number(s.heads.get())
+	positions := s.heads.get()
+	b.number(positions)
 	if err := s.finish(b); err != nil {
 		return err
 	}
-	if err := s.write(ctx, b, seqs, records); err != nil {
+	if err := s.write(ctx, b, positions, records); err != nil {
 		return err
 	}
-	s.apply(b, seqs)
+	s.apply(b, positions)
 	s.publish(ctx, b)
 	s.progress.advance(records.Records)
 	return nil
@@ -139,23 +140,45 @@ func (s *Server) work(ctx context.Context, w *work) (err error) {
 	return nil
 }
 
-// number gives everything staged its position, in the order of the log.
-func (b *batch) number(seqs []int64) []int64 {
+// number gives everything staged its number, and what is published its
+// position, in the order of the log.
+func (b *batch) number(positions storage.Positions) {
 	for _, in := range b.inputs {
 		for _, st := range in.staged {
-			if st.flags&storage.Outlier != 0 {
-				continue
+			p := in.partition
+			if !st.published() {
+				positions.Others[p]++
+				st.nid = storage.OtherNID(p, positions.Others[p])
+			} else {
+				positions.Seqs[p]++
+				st.publishAt(api.Position{Partition: p, Seq: positions.Seqs[p]})
+				in.verdict.Position = st.output.Position
 			}
-			seqs[in.partition]++
-			st.event.Position = api.Position{Partition: in.partition, Seq: seqs[in.partition]}
-			st.output.Position = st.event.Position
-			st.nid = storage.EventNID(in.partition, seqs[in.partition])
-			in.verdict.Position = st.event.Position
-			if st.work.row.NID == 0 { // the room's first event names it
-				st.work.row.NID = st.nid
+			if st.room.NID == 0 && st.event != nil { // the room's first event names it
+				st.room.NID = st.nid
 			}
-			st.work.row.LatestSeq = seqs[in.partition]
 		}
 	}
-	return seqs
+}
+
+// publishAt gives an output its position, and its event its place.
+func (st *staged) publishAt(at api.Position) {
+	st.output.Position, st.room.LatestSeq = at, at.Seq
+	if len(st.output.Changes) > 0 {
+		st.room.StateSeq = at.Seq
+	}
+	switch {
+	case st.event == nil:
+		st.nid = storage.EventNID(at.Partition, at.Seq)
+		return
+	case st.placed && st.outlier != nil:
+		st.nid = st.outlier.nid
+	case !st.placed:
+		st.nid = storage.EventNID(at.Partition, at.Seq)
+	}
+	st.event.Position = at
+	if st.place != nil {
+		st.event.Position = st.place.position(at.Partition)
+		st.output.Place = st.event.Position
+	}
 }

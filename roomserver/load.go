@@ -74,6 +74,17 @@ func (s *Server) loadEntry(ctx context.Context, r *room, key gomatrixserverlib.S
 	return e, nil
 }
 
+func (s *Server) loadFork(ctx context.Context, nid int64) (f *storage.Fork, err error) {
+	err = s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
+		f, err = s.store.Fork(ctx, tx, nid)
+		return err
+	})
+	if err == nil && f == nil {
+		err = fmt.Errorf("fork %d is not stored", nid)
+	}
+	return f, err
+}
+
 // loadEvents returns the events that are stored, in the order asked for.
 func (s *Server) loadEvents(ctx context.Context, ids []string) ([]*api.StoredEvent, error) {
 	var rows []*storage.Event
@@ -119,6 +130,9 @@ func stored(row *storage.Event) (*api.StoredEvent, error) {
 	if err := json.Unmarshal(row.Output, &out); err != nil {
 		return nil, fmt.Errorf("roomserver: stored event %s: %w", row.EventID, err)
 	}
+	if out.Place.Seq != 0 {
+		out.Position = out.Place
+	}
 	e.Position, e.ReplacesState, e.HistoryVisibility = out.Position, out.ReplacesState, out.HistoryVisibility
 	e.HistoryVisibilityBefore, e.Device, e.TxnID = out.HistoryVisibilityBefore, out.Device, out.TxnID
 	return e, nil
@@ -128,6 +142,7 @@ func stored(row *storage.Event) (*api.StoredEvent, error) {
 // members are passed over: a page of history reads fifty of them.
 type outputPlace struct {
 	Position                api.Position `json:"pos"`
+	Place                   api.Position `json:"place"`
 	ReplacesState           string       `json:"replaces_state"`
 	HistoryVisibility       string       `json:"hv"`
 	HistoryVisibilityBefore string       `json:"hv_before"`

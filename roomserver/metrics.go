@@ -3,10 +3,11 @@ package roomserver
 import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
-	events   *prometheus.CounterVec // by status
-	batch    prometheus.Histogram
-	parked   prometheus.Counter
-	unwanted prometheus.Counter
+	events      *prometheus.CounterVec // by status
+	batch       prometheus.Histogram
+	parked      prometheus.Counter
+	unwanted    prometheus.Counter
+	resolutions prometheus.Counter
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
@@ -18,7 +19,9 @@ func (m *metrics) register(r prometheus.Registerer) error {
 		Name: "dendrite_roomserver_parked_total", Help: "Rooms parked because of an internal error."})
 	m.unwanted = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "dendrite_roomserver_undecodable_total", Help: "Records of room.input that could not be read."})
-	for _, c := range []prometheus.Collector{m.events, m.batch, m.parked, m.unwanted} {
+	m.resolutions = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "dendrite_roomserver_resolutions_total", Help: "State resolutions of more than one state."})
+	for _, c := range []prometheus.Collector{m.events, m.batch, m.parked, m.unwanted, m.resolutions} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

@@ -26,12 +26,14 @@ func (s *Server) publish(ctx context.Context, b *batch) {
 	for _, in := range b.inputs {
 		s.metrics.events.WithLabelValues(string(in.verdict.Status)).Inc()
 		for _, st := range in.staged {
-			p, seq := st.event.Position.Partition, st.event.Position.Seq
+			if !st.published() {
+				continue
+			}
+			p, seq := st.output.Position.Partition, st.output.Position.Seq
 			if seq <= s.published[p] {
 				continue // a replay: it stands there already
 			}
-			outputs = append(outputs, eventlog.Message{Topic: api.TopicOutput, Partition: p, Key: []byte(in.record.RoomID),
-				Value: outputValue(st.header, st.event.JSON())})
+			outputs = append(outputs, eventlog.Message{Topic: api.TopicOutput, Partition: p, Key: []byte(in.record.RoomID), Value: st.value()})
 			s.published[p] = seq
 		}
 		if in.record.Answer < 0 || in.record.Answer >= api.AnswerPartitions {
@@ -66,6 +68,16 @@ func (s *Server) append(ctx context.Context, messages []eventlog.Message) bool {
 	return true
 }
 
+func (st *staged) value() []byte {
+	switch {
+	case st.event != nil:
+		return outputValue(st.header, st.event.JSON())
+	case st.lone != nil:
+		return outputValue(st.header, st.lone.JSON())
+	}
+	return st.header
+}
+
 // outputValue is a record of room.output: the header line and the event.
 func outputValue(header, event []byte) []byte {
 	value := make([]byte, 0, len(header)+1+len(event))
@@ -97,7 +109,7 @@ func (s *Server) republish(ctx context.Context, partition int) error {
 		}
 		s.published[partition] = last.Position.Seq
 	}
-	for head := s.heads.get()[partition]; s.published[partition] < head; {
+	for head := s.heads.get().Seqs[partition]; s.published[partition] < head; {
 		if err := s.republishSome(ctx, partition); err != nil {
 			return fmt.Errorf("roomserver: publish what is missing: %w", err)
 		}
@@ -106,7 +118,8 @@ func (s *Server) republish(ctx context.Context, partition int) error {
 }
 
 func (s *Server) republishSome(ctx context.Context, partition int) error {
-	var rows []*storage.Event
+	var rows []storage.Output
+	head := s.heads.get().Seqs[partition]
 	err := s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
 		rows, err = s.store.Outputs(ctx, tx, partition, s.published[partition], republishBatch)
 		return err
@@ -114,19 +127,32 @@ func (s *Server) republishSome(ctx context.Context, partition int) error {
 	if err != nil {
 		return err
 	}
-	messages := make([]eventlog.Message, 0, len(rows))
-	for i, row := range rows {
-		if want := s.published[partition] + 1 + int64(i); row.Seq != want {
-			return fmt.Errorf("output %d of partition %d is not stored", want, partition)
+	next := min(s.published[partition]+republishBatch, head)
+	var messages []eventlog.Message
+	for seq := s.published[partition] + 1; seq <= next; seq++ {
+		value, err := republished(&rows, partition, seq)
+		if err != nil {
+			return err
 		}
-		messages = append(messages, eventlog.Message{Topic: api.TopicOutput, Partition: partition, Value: outputValue(row.Output, row.JSON)})
-	}
-	if len(messages) == 0 {
-		return fmt.Errorf("outputs after %d of partition %d are not stored", s.published[partition], partition)
+		messages = append(messages, eventlog.Message{Topic: api.TopicOutput, Partition: partition, Value: value})
 	}
 	if _, err := s.log.Append(ctx, messages...); err != nil {
 		return err
 	}
-	s.published[partition] = rows[len(rows)-1].Seq
+	s.published[partition] = next
 	return nil
+}
+
+// republished takes an output from rows. What is not there has been purged.
+func republished(rows *[]storage.Output, partition int, seq int64) ([]byte, error) {
+	if len(*rows) == 0 || (*rows)[0].Seq != seq {
+		gone := api.OutputRecord{V: 1, Kind: api.OutputPurged, Position: api.Position{Partition: partition, Seq: seq}}
+		return gone.Encode()
+	}
+	row := (*rows)[0]
+	*rows = (*rows)[1:]
+	if row.JSON == nil {
+		return row.Header, nil
+	}
+	return outputValue(row.Header, row.JSON), nil
 }

@@ -42,6 +42,9 @@ func (s *Server) known(ctx context.Context, id string) (*room, *storage.Room, er
 	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
+	if r.row.LatestSeq == 0 { // outliers alone: a join is going on
+		return nil, nil, matrixerror.NotFound("Unknown room")
+	}
 	return r, r.row, nil
 }
 
@@ -54,13 +57,12 @@ func (s *Server) queryRoom(ctx context.Context, req *api.RoomRequest) (*api.Room
 		Version: gomatrixserverlib.RoomVersion(row.Version), Partition: row.Partition,
 		Latest:             api.Position{Partition: row.Partition, Seq: row.LatestSeq},
 		ForwardExtremities: row.Extremities, Depth: row.Depth, JoinedCount: row.Joined, InvitedCount: row.Invited,
-		// Without federation everybody joined is ours.
-		LocalJoined: row.Joined > 0,
+		LocalJoined: row.LocalJoined > 0,
 	}, nil
 }
 
 func (s *Server) queryHeads(context.Context, *api.HeadsRequest) (*api.HeadsResponse, error) {
-	return &api.HeadsResponse{Seqs: s.heads.get()}, nil
+	return &api.HeadsResponse{Seqs: s.heads.get().Seqs}, nil
 }
 
 func (s *Server) queryVerdict(ctx context.Context, req *api.VerdictRequest) (*api.VerdictResponse, error) {

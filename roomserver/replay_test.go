@@ -35,10 +35,10 @@ func (r *rig) traffic() {
 func (r *rig) tables() map[string][]string {
 	out := map[string][]string{}
 	for table, columns := range map[string]string{
-		"rooms":         "room_nid, room_id, version, partition_id, depth, latest_seq, joined, invited, extremities, parked",
-		"events":        "event_nid, room_nid, event_id, seq, sub, ts, flags, redacted_by, hex(output), hex(json)",
+		"rooms":         "room_nid, room_id, version, partition_id, depth, latest_seq, state_seq, joined, invited, local_joined, extremities, parked",
+		"events":        "event_nid, room_nid, event_id, seq, sub, ts, flags, state_seq, fork_nid, redacted_by, hex(output), hex(json)",
 		"state_changes": "room_nid, type, state_key, from_seq, event_nid", "requests": "request_id, ts, hex(verdict)",
-		"positions": "partition_id, seq, 0",
+		"positions": "partition_id, seq, others",
 	} {
 		if err := r.db.Read(r.Context(), func(tx *sqldb.Tx) error {
 			rows, err := tx.Query(r.Context(), "SELECT "+columns+" FROM "+table+" ORDER BY 1, 2, 3")

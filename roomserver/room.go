@@ -49,6 +49,15 @@ func (r *room) put(key gomatrixserverlib.StateKey, e entry) {
 	r.bytes += size(key, e)
 }
 
+// drop forgets an entry, to be read again. The caller holds mu.
+func (r *room) drop(key gomatrixserverlib.StateKey) {
+	if old, ok := r.state[key]; ok {
+		r.bytes -= size(key, old)
+		delete(r.state, key)
+	}
+	r.full = false
+}
+
 func size(key gomatrixserverlib.StateKey, e entry) int64 {
 	n := int64(entryOverhead + len(key.Type) + len(key.StateKey))
 	if e.event != nil {
@@ -129,6 +138,15 @@ func (c *roomCache) add(id string, r *room) *room {
 	return r
 }
 
+// remove forgets a room.
+func (c *roomCache) remove(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.rooms[id]; e != nil {
+		c.drop(e)
+	}
+}
+
 // count brings the sum of bytes up to date with a room's growth.
 func (c *roomCache) count(e *list.Element) {
 	v := e.Value.(*cached)
@@ -145,18 +163,19 @@ func (c *roomCache) drop(e *list.Element) {
 	delete(c.rooms, v.id)
 }
 
-// heads are the last Seqs committed.
+// heads are the last positions committed.
 type heads struct {
-	mu   sync.RWMutex
-	seqs []int64
+	mu        sync.RWMutex
+	positions storage.Positions
 	// applied counts the batches that were applied to the rooms in memory.
 	applied int64
 }
 
-func (h *heads) get() []int64 {
+// get returns a copy.
+func (h *heads) get() storage.Positions {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return slices.Clone(h.seqs)
+	return storage.Positions{Seqs: slices.Clone(h.positions.Seqs), Others: slices.Clone(h.positions.Others)}
 }
 
 func (h *heads) generation() int64 {

@@ -82,7 +82,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	s.input = input
 	s.published = make([]int64, input.Partitions)
 	if err := store.Read(ctx, func(tx *sqldb.Tx) error {
-		s.heads.seqs, err = store.Positions(ctx, tx, input.Partitions)
+		s.heads.positions, err = store.Positions(ctx, tx, input.Partitions)
 		return err
 	}); err != nil {
 		return nil, fmt.Errorf("roomserver: positions: %w", err)

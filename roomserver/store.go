@@ -2,6 +2,7 @@ package roomserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/roomserver/storage"
 )
 
@@ -18,8 +20,8 @@ import (
 // wait for them.
 func (s *Server) finish(b *batch) error {
 	var all []*staged
-	for _, w := range b.works {
-		all = append(all, w.layer.staged...)
+	for _, in := range b.inputs {
+		all = append(all, in.staged...)
 	}
 	workers := runtime.GOMAXPROCS(0)
 	var group errgroup.Group
@@ -27,7 +29,7 @@ func (s *Server) finish(b *batch) error {
 		group.Go(func() error {
 			for i := n; i < len(all); i += workers {
 				if err := s.finishOne(all[i]); err != nil {
-					return fmt.Errorf("roomserver: %s: %w", all[i].event.EventID(), err)
+					return fmt.Errorf("roomserver: %s: %w", all[i].output.EventID, err)
 				}
 			}
 			return nil
@@ -53,6 +55,9 @@ func (s *Server) finish(b *batch) error {
 }
 
 func (s *Server) finishOne(st *staged) (err error) {
+	if !st.published() {
+		return nil
+	}
 	if st.sign {
 		if st.event.Event, err = st.event.Sign(s.serverName, s.key); err != nil {
 			return err
@@ -67,7 +72,7 @@ func (s *Server) finishOne(st *staged) (err error) {
 const forgetEvery = time.Hour
 
 // write stores a batch and the offsets in one transaction (design rule 2).
-func (s *Server) write(ctx context.Context, b *batch, seqs []int64, records *consumer.Batch) error {
+func (s *Server) write(ctx context.Context, b *batch, positions storage.Positions, records *consumer.Batch) error {
 	err := s.store.Write(ctx, func(tx *sqldb.Tx) error {
 		for _, w := range b.works {
 			if err := w.write(ctx, tx); err != nil {
@@ -85,7 +90,7 @@ func (s *Server) write(ctx context.Context, b *batch, seqs []int64, records *con
 			if !ok {
 				continue
 			}
-			if err := s.store.PutPosition(ctx, tx, p, seqs[p]); err != nil {
+			if err := s.store.PutPosition(ctx, tx, p, positions); err != nil {
 				return err
 			}
 		}
@@ -107,7 +112,8 @@ func (s *Server) writeVerdict(ctx context.Context, tx *sqldb.Tx, in *input) erro
 	}
 	if hour := in.record.TS / forgetEvery.Milliseconds(); hour > s.forgotten {
 		s.forgotten = hour
-		if err := s.store.ForgetRequests(ctx, tx, in.record.TS-s.config.TransactionLifetime.Milliseconds()); err != nil {
+		before := in.record.TS - s.config.TransactionLifetime.Milliseconds()
+		if err := errors.Join(s.store.ForgetRequests(ctx, tx, before), s.store.ForgetStateSets(ctx, tx, before)); err != nil {
 			return err
 		}
 	}
@@ -116,31 +122,153 @@ func (s *Server) writeVerdict(ctx context.Context, tx *sqldb.Tx, in *input) erro
 
 // write stores what a batch has changed of a room.
 func (w *work) write(ctx context.Context, tx *sqldb.Tx) error {
-	if len(w.layer.staged) == 0 && w.row.Parked == "" || w.row.NID == 0 {
+	for _, l := range w.purged {
+		if err := w.writePurged(ctx, tx, l); err != nil {
+			return err
+		}
+	}
+	if len(w.layer.staged) == 0 && len(w.writes) == 0 && w.row.Parked == "" {
 		return nil
 	}
 	store := w.s.store
-	if err := store.PutRoom(ctx, tx, &w.row); err != nil {
-		return err
+	if w.row.ID != "" {
+		if err := store.PutRoom(ctx, tx, w.row); err != nil {
+			return err
+		}
 	}
 	for _, st := range w.layer.staged {
-		if err := store.PutEvent(ctx, tx, &storage.Event{NID: st.nid, RoomNID: w.row.NID, EventID: st.event.EventID(),
-			Seq: st.event.Position.Seq, Sub: st.event.Position.Sub, TS: st.event.OriginServerTS(), Flags: st.flags,
-			RedactedBy: st.event.RedactedBy, Output: st.header, JSON: st.event.JSON()}); err != nil {
+		if err := w.writeStaged(ctx, tx, st); err != nil {
 			return err
 		}
 	}
 	for _, c := range w.changes {
-		row := storage.StateChange{Type: c.key.Type, StateKey: c.key.StateKey, FromSeq: c.by.event.Position.Seq, EventNID: c.entry.nid}
-		if c.event != nil {
-			row.EventNID = c.event.nid
-		}
+		row := storage.StateChange{Type: c.key.Type, StateKey: c.key.StateKey, FromSeq: c.by.output.Position.Seq, EventNID: c.eventNID()}
 		if err := store.PutStateChange(ctx, tx, w.row.NID, row); err != nil {
 			return err
 		}
 	}
+	for _, f := range w.writes {
+		if err := f(ctx, tx, store, w.row.NID); err != nil {
+			return err
+		}
+	}
+	return errors.Join(w.writeGaps(ctx, tx), w.writeRedactions(ctx, tx))
+}
+
+func (c *change) eventNID() int64 {
+	if c.event != nil {
+		return c.event.nid
+	}
+	return c.nid
+}
+
+// writePurged forgets a room; what was staged before leaves its place in
+// room.output.
+func (w *work) writePurged(ctx context.Context, tx *sqldb.Tx, l layer) error {
+	if err := w.s.store.PurgeRoom(ctx, tx, l.row.NID); err != nil {
+		return err
+	}
+	for _, st := range l.staged {
+		if !st.published() {
+			continue
+		}
+		gone := api.OutputRecord{V: 1, Kind: api.OutputPurged, Position: st.output.Position, RoomID: w.roomID, RoomVersion: l.row.Version}
+		header, err := gone.Encode()
+		if err != nil {
+			return err
+		}
+		if err := w.s.store.PutOutput(ctx, tx, outputNID(st), 0, header); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func outputNID(st *staged) int64 {
+	return storage.EventNID(st.output.Position.Partition, st.output.Position.Seq)
+}
+
+// writeStaged stores an event, an output, or both.
+func (w *work) writeStaged(ctx context.Context, tx *sqldb.Tx, st *staged) error {
+	store := w.s.store
+	if st.event == nil {
+		return store.PutOutput(ctx, tx, st.nid, 0, w.outputLines(st))
+	}
+	row := &storage.Event{NID: st.nid, RoomNID: w.row.NID, EventID: st.event.EventID(),
+		Seq: st.event.Position.Seq, Sub: st.event.Position.Sub, TS: st.event.OriginServerTS(), Flags: st.flags,
+		RedactedBy: st.event.RedactedBy, Output: st.header, JSON: st.event.JSON()}
+	if !st.current {
+		row.StateSeq, row.Fork = st.after.stored() // of outliers it is zero
+	}
+	if st.fork != nil {
+		if err := store.PutFork(ctx, tx, w.forkRow(st)); err != nil {
+			return err
+		}
+	}
+	if !st.placed {
+		return store.PutEvent(ctx, tx, row)
+	}
+	if err := store.PlaceEvent(ctx, tx, row); err != nil {
+		return err
+	}
+	if !st.published() {
+		return nil
+	}
+	return store.PutOutput(ctx, tx, outputNID(st), st.nid, st.header)
+}
+
+// outputLines is what is published of an output without a stored event.
+func (w *work) outputLines(st *staged) []byte {
+	if st.lone == nil {
+		return st.header
+	}
+	return outputValue(st.header, st.lone.JSON())
+}
+
+// stored is how a row names a state.
+func (r ref) stored() (stateSeq, fork int64) {
+	switch {
+	case r.forked != nil:
+		return 0, r.forked.nid
+	case r.fork != 0:
+		return 0, r.fork
+	case r.at != nil:
+		return r.at.output.Position.Seq, 0
+	}
+	return r.seq, 0
+}
+
+func (w *work) forkRow(st *staged) *storage.Fork {
+	row := &storage.Fork{NID: st.nid, RoomNID: w.row.NID, Depth: st.fork.depth}
+	row.BaseSeq, row.Parent = st.fork.base.stored()
+	for _, d := range st.fork.delta {
+		entry := storage.ForkEntry{Type: d.key.Type, StateKey: d.key.StateKey, EventNID: st.fork.infos[d.new].nid}
+		if d.new == st.event.EventID() {
+			entry.EventNID = st.nid
+		} else if other := st.fork.infos[d.new].st; other != nil {
+			entry.EventNID = other.nid
+		}
+		row.Entries = append(row.Entries, entry)
+	}
+	return row
+}
+
+func (w *work) writeGaps(ctx context.Context, tx *sqldb.Tx) error {
+	if !w.gapsChanged {
+		return nil
+	}
+	rows := make([]storage.Gap, 0, len(w.gaps))
+	for _, g := range w.gaps {
+		at := g.position(w.partition)
+		rows = append(rows, storage.Gap{Seq: at.Seq, Sub: at.Sub, Missing: g.missing})
+	}
+	return w.s.store.PutGaps(ctx, tx, w.row.NID, rows)
+}
+
+func (w *work) writeRedactions(ctx context.Context, tx *sqldb.Tx) error {
+	store := w.s.store
 	for _, r := range w.redactions {
-		if r.staged != nil {
+		if r.staged != nil && !r.staged.placed {
 			continue
 		}
 		if err := store.RedactEvent(ctx, tx, r.target.EventID(), r.by, r.event.JSON()); err != nil {
@@ -156,22 +284,25 @@ func (w *work) write(ctx context.Context, tx *sqldb.Tx) error {
 }
 
 // apply makes what was committed the rooms in memory.
-func (s *Server) apply(b *batch, seqs []int64) {
+func (s *Server) apply(b *batch, positions storage.Positions) {
 	s.heads.mu.Lock()
 	defer s.heads.mu.Unlock()
 	for _, w := range b.works {
 		w.apply()
 	}
-	s.heads.seqs = seqs
+	s.heads.positions = positions
 	s.heads.applied++
 }
 
 func (w *work) apply() {
-	if w.row.NID == 0 {
+	if len(w.purged) > 0 {
+		w.s.rooms.remove(w.roomID)
+	}
+	if w.row.ID == "" || w.row.NID == 0 {
 		return
 	}
 	r := w.room
-	row := w.row
+	row := *w.row
 	if r == nil {
 		r = newRoom(&row)
 		r.full = true // of a room that began with this batch, all of the state is here
@@ -181,11 +312,14 @@ func (w *work) apply() {
 	defer r.mu.Unlock()
 	r.row = &row
 	for key, c := range w.state {
-		e := c.entry
-		if c.event != nil {
-			e = entry{nid: c.event.nid, event: c.event.event}
+		switch {
+		case c.event != nil:
+			r.put(key, entry{nid: c.event.nid, event: c.event.event})
+		case c.id == "":
+			r.put(key, entry{})
+		default: // its event has not been read
+			r.drop(key)
 		}
-		r.put(key, e)
 	}
 	for _, red := range w.redactions {
 		if red.staged != nil || !red.target.IsState() {

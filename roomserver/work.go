@@ -7,37 +7,56 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/roomserver/storage"
 )
 
-// staged is an event that is about to be stored.
+// staged is what is about to be stored: an event with a place in the timeline,
+// an event without one (an outlier or rejected), or a change of the state alone.
 type staged struct {
-	work   *work
-	event  *api.StoredEvent
+	work *work
+	// n counts what is staged of the room in this batch.
+	n int
+	// room is the row of the room that it is part of.
+	room  *storage.Room
+	event *api.StoredEvent // nil: none
+	// output has no Kind if nothing is published.
 	output api.OutputRecord
 	flags  int64
 	// sign says that it is ours and has no signature yet.
 	sign bool
 	nid  int64
+	// placed says that the event was stored before, as an outlier, under nid or
+	// that of outlier, which is part of the batch.
+	placed  bool
+	outlier *staged
 	// header is the encoded output record's first line.
 	header []byte
-	// forks are entries of the state after the event that differ from the room's.
-	forks []fork
+	// after is the state after the event, or of a rejected one before it.
+	after ref
+	// current says that it is the room's.
+	current bool
+	// fork is set if it is a state that the room has not been in.
+	fork *fork
+	// place is the event's in the timeline, if not at the end.
+	place *place
+	// gap are previous events of such an event that are not known.
+	gap []string
+	// lone is the event of an output that is stored with it, and nowhere else.
+	lone *gomatrixserverlib.Event
 }
 
-type fork struct {
-	key gomatrixserverlib.StateKey
-	nid int64
-}
+func (st *staged) published() bool { return st.output.Kind != "" }
 
-// change is a changed entry of the current state; by is the event of whose
-// record the change is part.
+// change is a changed entry of the current state; by is the staged output that
+// tells of it.
 type change struct {
 	key   gomatrixserverlib.StateKey
-	event *staged // nil: removed, or (with entry) an event stored before
-	entry entry
+	id    string  // "": there is no event any more
+	event *staged // the event, if it is staged
+	nid   int64   // the event's, if not
 	by    *staged
 }
 
@@ -51,13 +70,30 @@ type redaction struct {
 
 // layer is what records have changed: of a batch, or of one record on trial.
 type layer struct {
-	row        storage.Room
+	row        *storage.Room
+	current    ref // names the state of the room
 	state      map[gomatrixserverlib.StateKey]*change
 	staged     []*staged
+	byID       map[string]*staged
 	changes    []*change
 	redactions []redaction
 	early      [][2]string // redaction targets that are not known
-	levels     *gomatrixserverlib.PowerLevels
+	sets       []setPart
+	writes     []write // what else is stored
+	gaps       []gap
+	// gapsKnown says that gaps are all that the room has, and gapsChanged that
+	// they are to be stored.
+	gapsKnown, gapsChanged bool
+	levels                 *gomatrixserverlib.PowerLevels
+}
+
+// write is something to store when the room's events have their numbers.
+type write func(ctx context.Context, tx *sqldb.Tx, store *storage.Store, roomNID int64) error
+
+func newLayer(row *storage.Room, current ref, levels *gomatrixserverlib.PowerLevels) layer {
+	copied := *row
+	copied.Extremities = slices.Clone(row.Extremities)
+	return layer{row: &copied, current: current, levels: levels, state: map[gomatrixserverlib.StateKey]*change{}, byID: map[string]*staged{}}
 }
 
 // work is a room while a batch of its records is handled: copies, which become
@@ -71,18 +107,32 @@ type work struct {
 	layer           // what the batch has changed
 	trial     *layer
 	seen      map[string]*api.Verdict // requests of this batch
-	byID      map[string]*staged
+	// purged are rooms (an ID can have several, one after the other) that the
+	// batch has purged, with what had been staged of them.
+	purged []layer
 	// fetched are entries of the committed state, for as long as the work lasts
 	// even if the room's cache forgets them.
 	fetched map[gomatrixserverlib.StateKey]entry
+	found   map[string]*found
+	infos   map[string]info
+	states  map[ref]state
 	version gomatrixserverlib.RoomVersion
 	err     error // of a load within Authorise
 	ctx     context.Context
 }
 
 func newWork(s *Server, roomID string, partition int) *work {
-	return &work{s: s, roomID: roomID, partition: partition, seen: map[string]*api.Verdict{}, byID: map[string]*staged{},
-		fetched: map[gomatrixserverlib.StateKey]entry{}, layer: layer{state: map[gomatrixserverlib.StateKey]*change{}}}
+	w := &work{s: s, roomID: roomID, partition: partition, seen: map[string]*api.Verdict{}}
+	w.forget()
+	return w
+}
+
+// forget begins with a room that does not exist.
+func (w *work) forget() {
+	w.room, w.version = nil, ""
+	w.layer = newLayer(&storage.Room{}, ref{}, nil)
+	w.fetched, w.found = map[gomatrixserverlib.StateKey]entry{}, map[string]*found{}
+	w.infos, w.states = map[string]info{}, map[ref]state{}
 }
 
 // load finds the room.
@@ -93,9 +143,7 @@ func (w *work) load(ctx context.Context) error {
 	}
 	w.room.mu.RLock()
 	defer w.room.mu.RUnlock()
-	w.row = *w.room.row
-	w.row.Extremities = slices.Clone(w.row.Extremities)
-	w.levels = w.room.levels
+	w.layer = newLayer(w.room.row, ref{seq: w.room.row.StateSeq}, w.room.levels)
 	w.version = gomatrixserverlib.RoomVersion(w.row.Version)
 	return nil
 }
@@ -123,8 +171,9 @@ func (w *work) input(ctx context.Context, in *input) error {
 		return nil
 	}
 	w.ctx, w.err = ctx, nil
-	w.trial = &layer{row: w.row, state: map[gomatrixserverlib.StateKey]*change{}, levels: w.levels}
-	w.trial.row.Extremities = slices.Clone(w.row.Extremities)
+	trial := newLayer(w.row, w.current, w.levels)
+	trial.sets, trial.gaps, trial.gapsKnown = slices.Clone(w.sets), slices.Clone(w.gaps), w.gapsKnown
+	w.trial = &trial
 	err := w.kind(in)
 	if w.err != nil {
 		return w.err // whatever came of it, it was decided without what could not be read
@@ -145,8 +194,18 @@ func (w *work) input(ctx context.Context, in *input) error {
 // kind handles a record by its kind.
 func (w *work) kind(in *input) error {
 	switch in.record.Kind {
-	case api.KindNew:
+	case api.KindNew, api.KindImport:
 		return w.new(in)
+	case api.KindOutlier:
+		return w.outliers(in)
+	case api.KindJoin:
+		return w.join(in)
+	case api.KindBackfill:
+		return w.backfill(in)
+	case api.KindOutOfRoom:
+		return w.outOfRoom(in)
+	case api.KindPurge:
+		return w.purge(in)
 	}
 	return &refusal{status: 400, code: "M_UNRECOGNIZED", message: fmt.Sprintf("Records of kind %q are not taken", in.record.Kind)}
 }
@@ -156,37 +215,54 @@ func (in *input) refuse(r *refusal) {
 	in.verdict = &api.Verdict{V: 1, RequestID: in.record.RequestID, Status: api.StatusRefused,
 		HTTPStatus: r.status, Code: r.code, Message: r.message, Rule: r.rule}
 	if r.missing != nil {
-		in.verdict.Status, in.verdict.Missing = api.StatusMissing, r.missing
+		in.missing(r.missing)
 	}
+}
+
+// missing says that events are needed first. The verdict is not kept: the same
+// request may come again.
+func (in *input) missing(ids []string) {
+	in.verdict.EventIDs, in.verdict.Status = nil, api.StatusMissing
+	in.verdict.Missing = append(in.verdict.Missing, ids...)
 }
 
 // keep makes the trial's effects part of the batch's.
 func (w *work) keep(in *input) {
 	t := w.trial
-	w.row, w.levels = t.row, t.levels
+	*w.row, w.levels, w.current = *t.row, t.levels, t.current
+	w.sets, w.gaps, w.gapsKnown, w.gapsChanged = t.sets, t.gaps, t.gapsKnown, w.gapsChanged || t.gapsChanged
 	maps.Copy(w.state, t.state)
+	maps.Copy(w.byID, t.byID)
 	w.changes = append(w.changes, t.changes...)
 	w.redactions = append(w.redactions, t.redactions...)
 	w.early = append(w.early, t.early...)
-	w.layer.staged = append(w.layer.staged, t.staged...)
+	w.writes = append(w.writes, t.writes...)
 	for _, st := range t.staged {
-		w.byID[st.event.EventID()] = st
+		st.room = w.row
 	}
+	w.layer.staged = append(w.layer.staged, t.staged...)
 	in.staged = t.staged
-	w.seen[in.record.RequestID] = in.verdict
+	if in.verdict.EventIDs != nil {
+		w.seen[in.record.RequestID] = in.verdict
+	}
+	if in.record.Kind == api.KindPurge {
+		w.purged = append(w.purged, w.layer)
+		w.forget()
+	}
 }
 
 // park gives the room up for good: nothing of the batch is stored for it, and
 // its writes are refused from now on.
 func (w *work) park(why string) {
-	w.layer = layer{row: w.row, state: map[gomatrixserverlib.StateKey]*change{}}
+	row := &storage.Room{}
 	if w.room != nil {
 		w.room.mu.RLock()
-		w.row = *w.room.row
+		row = w.room.row
 		w.room.mu.RUnlock()
+	}
+	w.layer, w.purged = newLayer(row, ref{seq: row.StateSeq}, nil), nil
+	if row.NID != 0 {
 		w.row.Parked = why
-	} else {
-		w.row = storage.Room{}
 	}
 	for _, in := range w.inputs {
 		in.known = false
@@ -202,10 +278,13 @@ func (w *work) entry(key gomatrixserverlib.StateKey) *api.StoredEvent {
 			continue
 		}
 		if c, ok := l.state[key]; ok {
-			if c.event != nil {
+			switch {
+			case c.event != nil:
 				return c.event.event
+			case c.id == "":
+				return nil
 			}
-			return c.entry.event
+			return w.event(c.id)
 		}
 	}
 	return w.committed(key).event

@@ -136,7 +136,7 @@ func (a *answer) olderEvents(ctx context.Context, t *timeline, p *part, want int
 			taken = append(taken, ev)
 		}
 		if !res.More {
-			t.limited = t.limited || res.Gap
+			t.limited = t.limited || len(res.Gap) > 0
 			return taken, nil
 		}
 		from = res.Next

@@ -1,6 +1,12 @@
 package api
 
-import "github.com/go-json-experiment/json/jsontext"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"slices"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
 
 // InputKind says what the events of an input record are.
 type InputKind string
@@ -14,12 +20,16 @@ const (
 	KindBackfill InputKind = "backfill"
 	// KindOutlier holds events that are needed only as auth events or state.
 	KindOutlier InputKind = "outlier"
-	// KindJoin commits a join with state: one event (our join, or what we were
-	// invited to) whose state before is given by outliers sent in earlier
-	// records and named by InputRecord.State.
+	// KindJoin commits a join with state: one event, our user's join, whose
+	// state before was sent as outliers in earlier records and is given by
+	// State or StateSet. If a user of ours is in the room already it is an
+	// event like others; otherwise the state given replaces what was there.
 	KindJoin InputKind = "join"
-	// KindOutOfRoom holds an invite, a knock's answer or a retraction of a
-	// room that we are not in, with its stripped state.
+	// KindImport holds full events of an exported room, in topological order.
+	// They were accepted once: they are authorised, and not soft-failed.
+	KindImport InputKind = "import"
+	// KindOutOfRoom holds an invite, a knock or a retraction of one, for a
+	// room that we are not in: one full event, with its stripped state.
 	KindOutOfRoom InputKind = "out_of_room"
 	// KindPurge forgets a room wholly.
 	KindPurge InputKind = "purge"
@@ -46,10 +56,15 @@ type InputRecord struct {
 	RoomVersion string `json:"room_version,omitzero"`
 	// Events describe the events in order.
 	Events []InputEvent `json:"events"`
-	// State and AuthChain name the events of the state before (KindJoin, and
-	// KindNew across a gap).
-	State     []string `json:"state,omitzero"`
-	AuthChain []string `json:"auth_chain,omitzero"`
+	// State names events of the state before the first event (KindJoin, KindNew
+	// across a gap) or before the oldest (KindBackfill); they have been sent as
+	// outliers. In records of KindOutlier, which may be many, it adds events to
+	// the StateSet.
+	State []string `json:"state,omitzero"`
+	// StateSet names a state that is too large for State: the hash that
+	// HashStateSet makes of its event IDs. A set that is not complete is
+	// answered with StatusMissing, and what is sent again changes nothing.
+	StateSet string `json:"state_set,omitzero"`
 	// StrippedState is that of KindOutOfRoom.
 	StrippedState jsontext.Value `json:"stripped_state,omitzero"`
 }
@@ -107,6 +122,17 @@ func DecodeInput(value []byte) (*InputRecord, [][]byte, error) {
 	return &r, events, err
 }
 
+// HashStateSet names a state by its events' IDs, in any order; it sorts them.
+func HashStateSet(ids []string) string {
+	slices.Sort(ids)
+	h := sha256.New()
+	for _, id := range ids {
+		h.Write([]byte(id))
+		h.Write([]byte{'\n'})
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
 // Status is what became of a record or an event.
 type Status string
 
@@ -130,7 +156,20 @@ type Verdict struct {
 	HTTPStatus int    `json:"http_status,omitzero"`
 	Code       string `json:"code,omitzero"`
 	Message    string `json:"message,omitzero"`
-	// Rule is the auth rule that refused or rejected, for instance "5.3.2".
-	Rule    string   `json:"rule,omitzero"`
+	// Rule is the auth rule that refused, for instance "5.3.2".
+	Rule string `json:"rule,omitzero"`
+	// Missing are events that are needed first (StatusMissing). What else the
+	// record held has taken effect: its events are the same if they come again.
 	Missing []string `json:"missing,omitzero"`
+	// Events says what became of each full event, in order.
+	Events []EventVerdict `json:"events,omitzero"`
+}
+
+// EventVerdict is what became of one full event of a record.
+type EventVerdict struct {
+	EventID string `json:"event_id"`
+	Status  Status `json:"status"`
+	// Rule is the auth rule that rejected or soft-failed it, Reason its words.
+	Rule   string `json:"rule,omitzero"`
+	Reason string `json:"reason,omitzero"`
 }

@@ -8,7 +8,7 @@ type OutputKind string
 const (
 	// OutputEvent is a new event at the end of the timeline.
 	OutputEvent OutputKind = "event"
-	// OutputBackfilled is an old event in a gap: Position has a Sub.
+	// OutputBackfilled is an old event in a gap: see Place.
 	OutputBackfilled OutputKind = "backfilled"
 	// OutputState changes the current state without a timeline event of its
 	// own (a resolution, a join with state, a room without members of ours).
@@ -19,7 +19,8 @@ const (
 	OutputUnrejected OutputKind = "unrejected"
 	// OutputOutOfRoom is an invite, knock or retraction for a room that we are not in.
 	OutputOutOfRoom OutputKind = "out_of_room"
-	// OutputPurged says that the room is gone.
+	// OutputPurged says that the room is gone. RoomID is empty where the record
+	// stands for something that is not known any more.
 	OutputPurged OutputKind = "purged"
 )
 
@@ -27,16 +28,18 @@ const (
 // one, is the record's first event line: the stored PDU, byte for byte. Further
 // lines hold the events of Changes that have Line > 0.
 type OutputRecord struct {
-	V           int        `json:"v"` // 1
-	Kind        OutputKind `json:"kind"`
-	Position    Position   `json:"pos"` // Seq: last + 1 of the partition, whatever the kind
-	RoomID      string     `json:"room_id"`
-	RoomVersion string     `json:"room_version"`
-	EventID     string     `json:"event_id,omitzero"`
-	Type        string     `json:"type,omitzero"`
-	StateKey    *string    `json:"state_key,omitzero"`
-	Sender      string     `json:"sender,omitzero"`
-	TS          int64      `json:"ts,omitzero"` // origin_server_ts
+	V        int        `json:"v"` // 1
+	Kind     OutputKind `json:"kind"`
+	Position Position   `json:"pos"` // Seq: last + 1 of the partition, whatever the kind
+	// Place is where the event stands in the room's timeline, if not at Position.
+	Place       Position `json:"place,omitzero"`
+	RoomID      string   `json:"room_id"`
+	RoomVersion string   `json:"room_version"`
+	EventID     string   `json:"event_id,omitzero"`
+	Type        string   `json:"type,omitzero"`
+	StateKey    *string  `json:"state_key,omitzero"`
+	Sender      string   `json:"sender,omitzero"`
+	TS          int64    `json:"ts,omitzero"` // origin_server_ts
 	// Origin is the server on whose behalf it was logged, and Local whether a
 	// user of ours is the sender.
 	Origin string `json:"origin,omitzero"`

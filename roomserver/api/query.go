@@ -161,11 +161,12 @@ func (r *HistoryRequest) RoutingKey() string { return r.RoomID }
 type HistoryResponse struct {
 	Events []*StoredEvent
 	// Next is where to go on from in the same direction. More tells whether
-	// there is anything, and Gap whether history ends here only because older
-	// events have to be fetched from other servers.
+	// there is anything.
 	Next Position
 	More bool
-	Gap  bool
+	// Gap is why More is false where older events have to be fetched from other
+	// servers first: these come next.
+	Gap []string
 }
 
 // MembershipsRequest asks for the current memberships of users in a room, or

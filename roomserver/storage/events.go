@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
@@ -21,37 +20,34 @@ type Event struct {
 	Seq, Sub     int64
 	TS           int64
 	Flags        int64
-	RedactedBy   string
-	Output, JSON []byte
+	// StateSeq and Fork say what the state after the event is; both 0: that of
+	// the room at Seq. It is unknown of outliers.
+	StateSeq, Fork int64
+	RedactedBy     string
+	Output, JSON   []byte
 	// Version of the event's room: read with it, not stored in the row.
 	Version string
 }
 
-const firstOutlierNID = 1 << 60
-
 // EventNID is the event_nid of what has a Seq of its own.
 func EventNID(partition int, seq int64) int64 { return int64(partition)<<40 | seq }
 
-// Position undoes EventNID. Events that have no Seq of their own give false.
-func (e *Event) Partition() (int, bool) {
-	if e.NID >= firstOutlierNID {
-		return 0, false
-	}
-	return int(e.NID >> 40), true
-}
-
-// LastOutlierNID returns the greatest event_nid given to events without a Seq.
-func (s *Store) LastOutlierNID(ctx context.Context, tx *sqldb.Tx) (int64, error) {
-	var nid sql.NullInt64
-	err := tx.QueryRow(ctx, `SELECT max(event_nid) FROM events WHERE event_nid >= $1`, int64(firstOutlierNID)).Scan(&nid)
-	return max(nid.Int64, firstOutlierNID), err
-}
+// OtherNID is the event_nid of the n-th event of a partition without a Seq.
+func OtherNID(partition int, n int64) int64 { return 1<<60 | EventNID(partition, n) }
 
 // PutEvent stores an event.
 func (s *Store) PutEvent(ctx context.Context, tx *sqldb.Tx, e *Event) error {
-	_, err := tx.Exec(ctx, `INSERT INTO events (event_nid, room_nid, event_id, seq, sub, ts, flags, redacted_by, output, json)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		e.NID, e.RoomNID, e.EventID, e.Seq, e.Sub, e.TS, e.Flags, e.RedactedBy, e.Output, e.JSON)
+	_, err := tx.Exec(ctx, `INSERT INTO events (event_nid, room_nid, event_id, seq, sub, ts, flags, state_seq, fork_nid, redacted_by, output, json)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		e.NID, e.RoomNID, e.EventID, e.Seq, e.Sub, e.TS, e.Flags, e.StateSeq, e.Fork, e.RedactedBy, e.Output, e.JSON)
+	return err
+}
+
+// PlaceEvent gives an outlier a place, and what it is from then on; its JSON is
+// kept.
+func (s *Store) PlaceEvent(ctx context.Context, tx *sqldb.Tx, e *Event) error {
+	_, err := tx.Exec(ctx, `UPDATE events SET seq = $1, sub = $2, flags = $3, state_seq = $4, fork_nid = $5, output = $6 WHERE event_nid = $7`,
+		e.Seq, e.Sub, e.Flags, e.StateSeq, e.Fork, e.Output, e.NID)
 	return err
 }
 
@@ -61,12 +57,12 @@ func (s *Store) RedactEvent(ctx context.Context, tx *sqldb.Tx, eventID, redacted
 	return err
 }
 
-const eventColumns = `e.event_nid, e.room_nid, e.event_id, e.seq, e.sub, e.ts, e.flags, e.redacted_by, e.output, e.json, r.version
+const eventColumns = `e.event_nid, e.room_nid, e.event_id, e.seq, e.sub, e.ts, e.flags, e.state_seq, e.fork_nid, e.redacted_by, e.output, e.json, r.version
 	FROM events e JOIN rooms r ON r.room_nid = e.room_nid `
 
 func scanEvent(r scanner) (*Event, error) {
 	e := new(Event)
-	return e, r.Scan(&e.NID, &e.RoomNID, &e.EventID, &e.Seq, &e.Sub, &e.TS, &e.Flags, &e.RedactedBy, &e.Output, &e.JSON, &e.Version)
+	return e, r.Scan(&e.NID, &e.RoomNID, &e.EventID, &e.Seq, &e.Sub, &e.TS, &e.Flags, &e.StateSeq, &e.Fork, &e.RedactedBy, &e.Output, &e.JSON, &e.Version)
 }
 
 // EventsByID returns the events that are known, in no order.
@@ -77,12 +73,6 @@ func (s *Store) EventsByID(ctx context.Context, tx *sqldb.Tx, ids []string) ([]*
 // EventsByNID returns events by number, in no order.
 func (s *Store) EventsByNID(ctx context.Context, tx *sqldb.Tx, nids []int64) ([]*Event, error) {
 	return collect(ctx, tx, scanEvent, `SELECT `+eventColumns+`WHERE e.event_nid `+s.Any("$1"), sqldb.List(nids))
-}
-
-// Outputs returns what a partition's outputs after a Seq were made of, in order.
-func (s *Store) Outputs(ctx context.Context, tx *sqldb.Tx, partition int, after int64, limit int) ([]*Event, error) {
-	return collect(ctx, tx, scanEvent, `SELECT `+eventColumns+`WHERE e.event_nid > $1 AND e.event_nid < $2 ORDER BY e.event_nid LIMIT $3`,
-		EventNID(partition, after), EventNID(partition+1, 0), limit)
 }
 
 // Range is a stretch of a room's timeline: (seq, sub) above After, up to and
@@ -126,3 +116,10 @@ func (s *Store) PutEarlyRedaction(ctx context.Context, tx *sqldb.Tx, target, red
 	_, err := tx.Exec(ctx, `INSERT INTO early_redactions (target_id, redaction_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, target, redaction)
 	return err
 }
+
+// EarlyRedactions returns the redactions that came before the target.
+func (s *Store) EarlyRedactions(ctx context.Context, tx *sqldb.Tx, target string) ([]string, error) {
+	return collect(ctx, tx, scanText, `SELECT redaction_id FROM early_redactions WHERE target_id = $1 ORDER BY redaction_id`, target)
+}
+
+func scanText(r scanner) (v string, err error) { return v, r.Scan(&v) }

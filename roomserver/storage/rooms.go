@@ -17,7 +17,9 @@ type Room struct {
 	Partition       int
 	Depth           int64
 	LatestSeq       int64
+	StateSeq        int64
 	Joined, Invited int
+	LocalJoined     int
 	Extremities     []string
 	Parked          string
 }
@@ -26,9 +28,9 @@ type Room struct {
 func (s *Store) Room(ctx context.Context, tx *sqldb.Tx, id string) (*Room, error) {
 	r := &Room{ID: id}
 	var extremities string
-	err := tx.QueryRow(ctx, `SELECT room_nid, version, partition_id, depth, latest_seq, joined, invited, extremities, parked
+	err := tx.QueryRow(ctx, `SELECT room_nid, version, partition_id, depth, latest_seq, state_seq, joined, invited, local_joined, extremities, parked
 		FROM rooms WHERE room_id = $1`, id).
-		Scan(&r.NID, &r.Version, &r.Partition, &r.Depth, &r.LatestSeq, &r.Joined, &r.Invited, &extremities, &r.Parked)
+		Scan(&r.NID, &r.Version, &r.Partition, &r.Depth, &r.LatestSeq, &r.StateSeq, &r.Joined, &r.Invited, &r.LocalJoined, &extremities, &r.Parked)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -38,23 +40,35 @@ func (s *Store) Room(ctx context.Context, tx *sqldb.Tx, id string) (*Room, error
 	return r, json.Unmarshal([]byte(extremities), &r.Extremities)
 }
 
-// LastRoomNID returns the greatest room_nid given.
-func (s *Store) LastRoomNID(ctx context.Context, tx *sqldb.Tx) (nid int64, err error) {
-	return nid, tx.QueryRow(ctx, `SELECT coalesce(max(room_nid), 0) FROM rooms`).Scan(&nid)
-}
-
 // PutRoom stores a room.
 func (s *Store) PutRoom(ctx context.Context, tx *sqldb.Tx, r *Room) error {
 	extremities, err := json.Marshal(r.Extremities)
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO rooms (room_nid, room_id, version, partition_id, depth, latest_seq, joined, invited, extremities, parked)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-		ON CONFLICT (room_nid) DO UPDATE SET depth = excluded.depth, latest_seq = excluded.latest_seq, joined = excluded.joined,
-			invited = excluded.invited, extremities = excluded.extremities, parked = excluded.parked`,
-		r.NID, r.ID, r.Version, r.Partition, r.Depth, r.LatestSeq, r.Joined, r.Invited, string(extremities), r.Parked)
+	_, err = tx.Exec(ctx, `INSERT INTO rooms (room_nid, room_id, version, partition_id, depth, latest_seq, state_seq, joined, invited, local_joined, extremities, parked)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+		ON CONFLICT (room_nid) DO UPDATE SET depth = excluded.depth, latest_seq = excluded.latest_seq, state_seq = excluded.state_seq,
+			joined = excluded.joined, invited = excluded.invited, local_joined = excluded.local_joined,
+			extremities = excluded.extremities, parked = excluded.parked`,
+		r.NID, r.ID, r.Version, r.Partition, r.Depth, r.LatestSeq, r.StateSeq, r.Joined, r.Invited, r.LocalJoined, string(extremities), r.Parked)
 	return err
+}
+
+// PurgeRoom forgets a room and all that is in it.
+func (s *Store) PurgeRoom(ctx context.Context, tx *sqldb.Tx, roomNID int64) error {
+	for _, text := range []string{
+		`DELETE FROM early_redactions WHERE redaction_id IN (SELECT event_id FROM events WHERE room_nid = $1)`,
+		`DELETE FROM outputs WHERE event_nid IN (SELECT event_nid FROM events WHERE room_nid = $1)`,
+		`DELETE FROM fork_entries WHERE fork_nid IN (SELECT fork_nid FROM forks WHERE room_nid = $1)`,
+		`DELETE FROM forks WHERE room_nid = $1`, `DELETE FROM gaps WHERE room_nid = $1`, `DELETE FROM state_sets WHERE room_nid = $1`,
+		`DELETE FROM state_changes WHERE room_nid = $1`, `DELETE FROM events WHERE room_nid = $1`, `DELETE FROM rooms WHERE room_nid = $1`,
+	} {
+		if _, err := tx.Exec(ctx, text, roomNID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Request is an accepted request: its verdict, and the time of its record.

@@ -66,3 +66,28 @@ func (s *Store) StateChangesIn(ctx context.Context, tx *sqldb.Tx, roomNID, after
 	return collect(ctx, tx, scanChange, `SELECT type, state_key, from_seq, event_nid FROM state_changes
 		WHERE room_nid = $1 AND from_seq > $2 AND from_seq <= $3 ORDER BY from_seq`, roomNID, after, to)
 }
+
+// StateIDsAt is StateAt with the events' IDs.
+func (s *Store) StateIDsAt(ctx context.Context, tx *sqldb.Tx, roomNID, seq int64, each func(c StateChange, eventID string)) error {
+	rows, err := tx.Query(ctx, `SELECT s.type, s.state_key, s.from_seq, s.event_nid, e.event_id FROM (`+stateAt+`) s
+		JOIN events e ON e.event_nid = s.event_nid`, roomNID, seq)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c StateChange
+		var id string
+		if err := rows.Scan(&c.Type, &c.StateKey, &c.FromSeq, &c.EventNID, &id); err != nil {
+			return err
+		}
+		each(c, id)
+	}
+	return rows.Err()
+}
+
+// LastStateChange returns the Seq of a room's last change up to a Seq; 0 if
+// there was none.
+func (s *Store) LastStateChange(ctx context.Context, tx *sqldb.Tx, roomNID, seq int64) (last int64, err error) {
+	return last, tx.QueryRow(ctx, `SELECT coalesce(max(from_seq), 0) FROM state_changes WHERE room_nid = $1 AND from_seq <= $2`, roomNID, seq).Scan(&last)
+}

@@ -48,23 +48,27 @@ func collect[T any](ctx context.Context, tx *sqldb.Tx, scan func(scanner) (T, er
 	return out, rows.Err()
 }
 
-// Positions returns the last Seq of each partition.
-func (s *Store) Positions(ctx context.Context, tx *sqldb.Tx, partitions int) ([]int64, error) {
-	out := make([]int64, partitions)
-	type row struct{ partition, seq int64 }
-	rows, err := collect(ctx, tx, func(r scanner) (v row, err error) { return v, r.Scan(&v.partition, &v.seq) },
-		`SELECT partition_id, seq FROM positions`)
+// Positions are the last Seq of each partition, and the last number given to an
+// event without one.
+type Positions struct{ Seqs, Others []int64 }
+
+// Positions returns those of the first partitions.
+func (s *Store) Positions(ctx context.Context, tx *sqldb.Tx, partitions int) (Positions, error) {
+	out := Positions{make([]int64, partitions), make([]int64, partitions)}
+	type row struct{ partition, seq, others int64 }
+	rows, err := collect(ctx, tx, func(r scanner) (v row, err error) { return v, r.Scan(&v.partition, &v.seq, &v.others) },
+		`SELECT partition_id, seq, others FROM positions`)
 	for _, r := range rows {
 		if int(r.partition) < partitions {
-			out[r.partition] = r.seq
+			out.Seqs[r.partition], out.Others[r.partition] = r.seq, r.others
 		}
 	}
 	return out, err
 }
 
-// PutPosition stores the last Seq of a partition.
-func (s *Store) PutPosition(ctx context.Context, tx *sqldb.Tx, partition int, seq int64) error {
-	_, err := tx.Exec(ctx, `INSERT INTO positions (partition_id, seq) VALUES ($1, $2)
-		ON CONFLICT (partition_id) DO UPDATE SET seq = excluded.seq`, partition, seq)
+// PutPosition stores the positions of a partition.
+func (s *Store) PutPosition(ctx context.Context, tx *sqldb.Tx, partition int, p Positions) error {
+	_, err := tx.Exec(ctx, `INSERT INTO positions (partition_id, seq, others) VALUES ($1, $2, $3)
+		ON CONFLICT (partition_id) DO UPDATE SET seq = excluded.seq, others = excluded.others`, partition, p.Seqs[partition], p.Others[partition])
 	return err
 }
