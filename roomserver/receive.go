@@ -230,8 +230,10 @@ func (w *work) accept(f *full, b before) error {
 			return err
 		}
 	}
-	if err := w.addGap(st, w.unplaced(f)); err != nil {
-		return err
+	if !st.sign { // what ours follow is known
+		if err := w.addGap(st, w.unplaced(f)); err != nil {
+			return err
+		}
 	}
 	others := without(w.trial.row.Extremities, f.event.PrevEventIDs())
 	if w.isCurrent(b) && len(others) == 0 {
