@@ -17,11 +17,11 @@ const maxPrevEvents = 20
 
 // new handles a record of new events.
 func (w *work) new(in *input) error {
-	if err := w.findVersion(in.record); err != nil {
-		return err
-	}
 	if len(w.trial.row.Extremities) == 0 && in.record.Origin != w.s.serverName {
 		return &refusal{status: 404, code: "M_NOT_FOUND", message: "Unknown room"}
+	}
+	if err := w.findVersion(in.record); err != nil {
+		return err
 	}
 	given, err := w.given(in)
 	if err != nil {
@@ -50,19 +50,19 @@ func (w *work) new(in *input) error {
 		}
 		ids, lines, given = append(ids, e.EventID), lines[1:], nil
 	}
-	in.done(w, ids)
+	in.done(ids)
 	return nil
 }
 
 // errTooFewLines refuses a record that is not whole.
 var errTooFewLines = &refusal{status: 400, code: "M_BAD_JSON", message: "The record holds fewer events than it names"}
 
-// done completes the verdict of a record that was taken.
-func (in *input) done(w *work, ids []string) {
+// done completes the verdict of a record that was taken; its position follows
+// when outputs are numbered.
+func (in *input) done(ids []string) {
 	if in.verdict.Status != api.StatusMissing {
 		in.verdict.EventIDs = ids
 	}
-	in.verdict.Position = api.Position{Partition: w.partition, Seq: w.trial.row.LatestSeq} // unless something is published
 }
 
 // newFull takes a new event that its writer has completed.
@@ -130,18 +130,8 @@ func (w *work) proto(in *input, e *api.InputEvent, index int) (string, error) {
 			return same, nil
 		}
 	}
-	builder, err := w.builder(in.record, p, index)
+	event, err := w.build(in.record, p, index)
 	if err != nil {
-		return "", err
-	}
-	event, err := builder.Build(w.version)
-	switch {
-	case errors.Is(err, gomatrixserverlib.ErrTooLarge):
-		return "", &refusal{status: 413, code: "M_TOO_LARGE", message: "The event is too large"}
-	case err != nil:
-		return "", &refusal{status: 400, code: "M_BAD_JSON", message: err.Error()}
-	}
-	if err := w.authorise(event); err != nil {
 		return "", err
 	}
 	f := &full{in: in, input: e, event: event}
@@ -152,6 +142,22 @@ func (w *work) proto(in *input, e *api.InputEvent, index int) (string, error) {
 		}
 	}
 	return event.EventID(), w.accept(f, b)
+}
+
+// build completes a proto, and authorises it against the current state.
+func (w *work) build(r *api.InputRecord, p *api.Proto, index int) (*gomatrixserverlib.Event, error) {
+	builder, err := w.builder(r, p, index)
+	if err != nil {
+		return nil, err
+	}
+	event, err := builder.Build(w.version)
+	switch {
+	case errors.Is(err, gomatrixserverlib.ErrTooLarge):
+		return nil, &refusal{status: 413, code: "M_TOO_LARGE", message: "The event is too large"}
+	case err != nil:
+		return nil, &refusal{status: 400, code: "M_BAD_JSON", message: err.Error()}
+	}
+	return event, w.authorise(event)
 }
 
 // beforeSome returns the state before an event of ours that could not name all

@@ -49,7 +49,7 @@ func (w *work) backfill(in *input) error {
 		}
 		in.verdict.Events[i], ids[i] = v, e.EventID
 	}
-	in.done(w, ids)
+	in.done(ids)
 	return w.moveGap(at, placed)
 }
 
@@ -107,7 +107,7 @@ func (w *work) addGap(st *staged, missing []string) error {
 		return err
 	}
 	st.output.Limited = true
-	w.trial.gaps, w.trial.gapsChanged = append(w.trial.gaps, gap{place{of: st}, missing}), true
+	w.setGaps(append(w.trial.gaps, gap{place{of: st}, missing}))
 	return nil
 }
 
@@ -180,9 +180,14 @@ func (w *work) moveGap(at int, placed []*staged) error {
 	if len(placed) > 0 {
 		g.place = *placed[0].place
 	}
-	w.trial.gaps, w.trial.gapsChanged = slices.Delete(w.trial.gaps, at, at+1), true
+	gaps := slices.Delete(w.trial.gaps, at, at+1)
 	if len(g.missing) > 0 {
-		w.trial.gaps = append(w.trial.gaps, g)
+		gaps = append(gaps, g)
 	}
+	w.setGaps(gaps)
 	return nil
+}
+
+func (w *work) setGaps(gaps []gap) {
+	w.trial.gaps, w.trial.gapsChanged, w.trial.row.Gaps = gaps, true, len(gaps)
 }

@@ -24,6 +24,7 @@ type input struct {
 	verdict *api.Verdict
 	known   bool
 	staged  []*staged
+	room    *storage.Room
 }
 
 // batch is what is consumed together.
@@ -152,11 +153,13 @@ func (b *batch) number(positions storage.Positions) {
 			} else {
 				positions.Seqs[p]++
 				st.publishAt(api.Position{Partition: p, Seq: positions.Seqs[p]})
-				in.verdict.Position = st.output.Position
 			}
 			if st.room.NID == 0 && st.event != nil { // the room's first event names it
 				st.room.NID = st.nid
 			}
+		}
+		if in.room != nil {
+			in.verdict.Position = api.Position{Partition: in.partition, Seq: in.room.LatestSeq}
 		}
 	}
 }

@@ -117,7 +117,7 @@ func (w *work) outliers(in *input) error {
 	if set := in.record.StateSet; set != "" && len(in.record.State) > 0 {
 		w.addSet(setPart{id: set, events: in.record.State, ts: in.record.TS})
 	}
-	in.done(w, ids)
+	in.done(ids)
 	return nil
 }
 
@@ -174,7 +174,7 @@ func (w *work) join(in *input) error {
 	if err != nil {
 		return err
 	}
-	in.done(w, []string{e.EventID})
+	in.done([]string{e.EventID})
 	return nil
 }
 
@@ -252,7 +252,7 @@ func (w *work) outOfRoom(in *input) error {
 		}
 		return store.DropOutOfRoom(ctx, tx, row.RoomID, row.UserID)
 	})
-	in.done(w, []string{id})
+	in.done([]string{id})
 	return nil
 }
 
@@ -262,6 +262,6 @@ func (w *work) purge(in *input) error {
 		return &refusal{status: 404, code: "M_NOT_FOUND", message: "Unknown room"}
 	}
 	w.push(&staged{work: w, output: api.OutputRecord{V: 1, Kind: api.OutputPurged, RoomID: w.roomID, RoomVersion: w.trial.row.Version}})
-	in.done(w, []string{})
+	in.done([]string{})
 	return nil
 }

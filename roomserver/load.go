@@ -85,8 +85,8 @@ func (s *Server) loadFork(ctx context.Context, nid int64) (f *storage.Fork, err 
 	return f, err
 }
 
-// loadEvents returns the events that are stored, in the order asked for.
-func (s *Server) loadEvents(ctx context.Context, ids []string) ([]*api.StoredEvent, error) {
+// loadRows returns the rows of events that are stored, in the order asked for.
+func (s *Server) loadRows(ctx context.Context, ids []string) ([]*storage.Event, error) {
 	var rows []*storage.Event
 	err := s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
 		rows, err = s.store.EventsByID(ctx, tx, ids)
@@ -99,18 +99,29 @@ func (s *Server) loadEvents(ctx context.Context, ids []string) ([]*api.StoredEve
 	for _, row := range rows {
 		byID[row.EventID] = row
 	}
-	out := make([]*api.StoredEvent, 0, len(rows))
+	out := rows[:0]
 	for _, id := range ids {
-		row := byID[id]
-		if row == nil {
-			continue
+		if row := byID[id]; row != nil {
+			out = append(out, row)
+			delete(byID, id)
 		}
+	}
+	return out, nil
+}
+
+// loadEvents returns the events that are stored, in the order asked for.
+func (s *Server) loadEvents(ctx context.Context, ids []string) ([]*api.StoredEvent, error) {
+	rows, err := s.loadRows(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*api.StoredEvent, 0, len(rows))
+	for _, row := range rows {
 		e, err := stored(row)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, e)
-		delete(byID, id)
 	}
 	return out, nil
 }

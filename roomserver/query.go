@@ -26,6 +26,10 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.QueryVerdict.Serve(srv, s.queryVerdict)
 	api.QueryHeads.Serve(srv, s.queryHeads)
 	api.QueryTimestampToEvent.Serve(srv, s.queryTimestampToEvent)
+	api.QueryPrepare.Serve(srv, s.queryPrepare)
+	api.QueryMissingEvents.Serve(srv, s.queryMissingEvents)
+	api.QueryAuthChain.Serve(srv, s.queryAuthChain)
+	api.QueryServerMaySee.Serve(srv, s.queryServerMaySee)
 }
 
 // maxEventsPerQuery bounds the events that one query names.

@@ -31,6 +31,15 @@ func (s *Server) queryHistory(ctx context.Context, req *api.HistoryRequest) (*ap
 	}
 	limit := min(max(req.Limit, 1), maxHistory)
 	out := &api.HistoryResponse{Next: req.From, More: true}
+	gap, err := s.gapIn(ctx, row, req)
+	if err != nil {
+		return nil, fmt.Errorf("roomserver: gaps: %w", err)
+	}
+	if gap != nil {
+		bounded := *req
+		bounded.To = api.Position{Partition: row.Partition, Seq: gap.Seq, Sub: gap.Sub - 1}
+		req = &bounded
+	}
 	for read := 0; out.More && len(out.Events) < limit && read < limit+maxHidden; {
 		want := limit - len(out.Events)
 		rows, err := s.timeline(ctx, row, req, out.Next, want+1)
@@ -54,7 +63,29 @@ func (s *Server) queryHistory(ctx context.Context, req *api.HistoryRequest) (*ap
 			}
 		}
 	}
+	if gap != nil && !out.More {
+		out.Gap = gap.Missing
+	}
 	return out, nil
+}
+
+// gapIn returns the gap at which a way into the past ends; nil if there is none.
+func (s *Server) gapIn(ctx context.Context, row *storage.Room, req *api.HistoryRequest) (gap *storage.Gap, err error) {
+	if row.Gaps == 0 || !req.Backwards {
+		return nil, nil
+	}
+	from := req.From
+	if from.Seq == 0 {
+		from.Seq = math.MaxInt64
+	}
+	err = s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
+		gap, err = s.store.GapBefore(ctx, tx, row.NID, from.Seq, from.Sub)
+		return err
+	})
+	if gap != nil && (api.Position{Seq: gap.Seq, Sub: gap.Sub}).Less(req.To) {
+		gap = nil // farther than the way goes
+	}
+	return gap, err
 }
 
 // timeline reads a stretch of the timeline from a position.
@@ -100,21 +131,9 @@ func (s *Server) viewer(ctx context.Context, roomID, userID string) (*viewer, er
 		if err != nil {
 			return err
 		}
-		nids := make([]int64, 0, len(changes))
-		for _, c := range changes {
-			nids = append(nids, c.EventNID)
-		}
-		rows, err := s.store.EventsByNID(ctx, tx, nids)
+		memberships, err := s.membershipsOf(ctx, tx, changes)
 		if err != nil {
 			return err
-		}
-		memberships := map[int64]string{}
-		for _, row := range rows {
-			e, err := stored(row)
-			if err != nil {
-				return err
-			}
-			memberships[row.NID] = e.Membership()
 		}
 		for _, c := range changes {
 			v.history = append(v.history, membershipFrom{c.FromSeq, memberships[c.EventNID]})
@@ -133,11 +152,7 @@ func (v *viewer) sees(e *api.StoredEvent) bool {
 	if e.Rejected || e.SoftFailed || e.Outlier {
 		return false
 	}
-	before := e.HistoryVisibility
-	if e.HistoryVisibilityBefore != "" {
-		before = e.HistoryVisibilityBefore
-	}
-	view := gomatrixserverlib.UserView{Event: e.Event, UserID: v.userID, Visibility: gomatrixserverlib.HistoryVisibility(before)}
+	view := gomatrixserverlib.UserView{Event: e.Event, UserID: v.userID, Visibility: visibilityBefore(e)}
 	for _, h := range v.history {
 		if h.seq < e.Position.Seq {
 			view.Membership = h.membership
@@ -146,4 +161,12 @@ func (v *viewer) sees(e *api.StoredEvent) bool {
 		}
 	}
 	return gomatrixserverlib.VisibleToUser(view)
+}
+
+// visibilityBefore is the history visibility in the state before an event.
+func visibilityBefore(e *api.StoredEvent) gomatrixserverlib.HistoryVisibility {
+	if e.HistoryVisibilityBefore != "" {
+		return gomatrixserverlib.HistoryVisibility(e.HistoryVisibilityBefore)
+	}
+	return gomatrixserverlib.HistoryVisibility(e.HistoryVisibility)
 }

@@ -18,16 +18,15 @@ func (s *Server) queryState(ctx context.Context, req *api.StateRequest) (*api.St
 	if err != nil {
 		return nil, err
 	}
-	seq, err := s.seqOf(ctx, req, row)
-	if err != nil {
-		return nil, err
-	}
-	out := &api.StateResponse{RoomVersion: gomatrixserverlib.RoomVersion(row.Version), At: api.Position{Partition: row.Partition, Seq: seq}}
+	out := &api.StateResponse{RoomVersion: gomatrixserverlib.RoomVersion(row.Version), At: api.Position{Partition: row.Partition}}
 	var entries map[gomatrixserverlib.StateKey]entry
-	if seq >= row.LatestSeq {
-		entries, err = s.currentState(ctx, r, row, req)
+	if id := req.AfterEvent + req.BeforeEvent; id != "" {
+		entries, out.At.Seq, err = s.stateOfEvent(ctx, r, row, id, req)
 	} else {
-		entries, err = s.stateAt(ctx, row.NID, seq, req)
+		if out.At.Seq = req.AtSeq; out.At.Seq == 0 {
+			out.At.Seq = row.LatestSeq
+		}
+		entries, err = s.stateOfSeq(ctx, r, row, out.At.Seq, req)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("roomserver: state: %w", err)
@@ -55,26 +54,79 @@ func wants(req *api.StateRequest, key gomatrixserverlib.StateKey) bool {
 	return req.Types == nil || slices.Contains(req.Types, key.Type)
 }
 
-// seqOf finds the Seq whose state a request asks for.
-func (s *Server) seqOf(ctx context.Context, req *api.StateRequest, row *storage.Room) (int64, error) {
-	id := req.AfterEvent + req.BeforeEvent
-	if id == "" {
-		if req.AtSeq == 0 {
-			return row.LatestSeq, nil
-		}
-		return req.AtSeq, nil
+func (s *Server) stateOfSeq(ctx context.Context, r *room, row *storage.Room, seq int64, req *api.StateRequest) (map[gomatrixserverlib.StateKey]entry, error) {
+	if seq >= row.LatestSeq {
+		return s.currentState(ctx, r, row, req)
 	}
-	events, err := s.loadEvents(ctx, []string{id})
+	return s.stateAt(ctx, row.NID, seq, req)
+}
+
+// stateOfEvent returns the state after an event, or before it, and the Seq at
+// which the room had the one after it: 0 for a fork's.
+func (s *Server) stateOfEvent(ctx context.Context, r *room, row *storage.Room, id string, req *api.StateRequest) (out map[gomatrixserverlib.StateKey]entry, seq int64, err error) {
+	events, err := s.loadRows(ctx, []string{id})
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
-	if len(events) == 0 || events[0].RoomID() != req.RoomID || events[0].Outlier {
-		return 0, matrixerror.NotFound("Unknown event")
+	if len(events) == 0 || events[0].RoomNID != row.NID || events[0].Flags&storage.Outlier != 0 {
+		return nil, 0, matrixerror.NotFound("Unknown event")
 	}
-	if req.BeforeEvent != "" {
-		return events[0].Position.Seq - 1, nil
+	e := events[0]
+	if seq = e.StateSeq; seq == 0 && e.Fork == 0 {
+		seq = e.Seq
 	}
-	return events[0].Position.Seq, nil
+	if e.Fork != 0 {
+		out, err = s.stateOfFork(ctx, row, e.Fork, req)
+	} else {
+		out, err = s.stateOfSeq(ctx, r, row, seq, req)
+	}
+	if err == nil && req.BeforeEvent != "" {
+		err = s.undo(ctx, out, e, req)
+	}
+	return out, seq, err
+}
+
+// stateOfFork reads the state of a fork.
+func (s *Server) stateOfFork(ctx context.Context, row *storage.Room, fork int64, req *api.StateRequest) (map[gomatrixserverlib.StateKey]entry, error) {
+	whole, err := s.forkState(ctx, fork, func(seq int64) (state, error) { return s.stateIDs(ctx, row.NID, seq) })
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for key, id := range whole {
+		if wants(req, key) {
+			ids = append(ids, id)
+		}
+	}
+	out := make(map[gomatrixserverlib.StateKey]entry, len(ids))
+	for chunk := range slices.Chunk(ids, eventsPerRead) {
+		events, err := s.loadEvents(ctx, chunk)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range events {
+			out[e.Key()] = entry{event: e}
+		}
+	}
+	return out, nil
+}
+
+// undo makes the state after an event the one before it. Of a rejected event
+// that is what is stored.
+func (s *Server) undo(ctx context.Context, after map[gomatrixserverlib.StateKey]entry, row *storage.Event, req *api.StateRequest) error {
+	e, err := stored(row)
+	if err != nil || !e.IsState() || e.Rejected || !wants(req, e.Key()) {
+		return err
+	}
+	delete(after, e.Key())
+	if e.ReplacesState == "" {
+		return nil
+	}
+	old, err := s.loadEvents(ctx, []string{e.ReplacesState})
+	if err == nil && len(old) == 1 {
+		after[e.Key()] = entry{event: old[0]}
+	}
+	return err
 }
 
 // currentState answers from memory as far as that goes. The room as it was

@@ -107,7 +107,10 @@ func message(sender, body string) api.InputEvent {
 func (r *rig) submit(record *api.InputRecord, lines ...[]byte) *api.Verdict {
 	r.Helper()
 	r.n++
-	record.V, record.Origin = 1, testServer
+	record.V = 1
+	if record.Origin == "" {
+		record.Origin = testServer
+	}
 	if record.RequestID == "" {
 		record.RequestID = fmt.Sprint("request", r.n)
 	}

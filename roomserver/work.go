@@ -211,7 +211,7 @@ func (w *work) kind(in *input) error {
 }
 
 func (in *input) refuse(r *refusal) {
-	in.staged = nil
+	in.staged, in.room = nil, nil
 	in.verdict = &api.Verdict{V: 1, RequestID: in.record.RequestID, Status: api.StatusRefused,
 		HTTPStatus: r.status, Code: r.code, Message: r.message, Rule: r.rule}
 	if r.missing != nil {
@@ -241,7 +241,7 @@ func (w *work) keep(in *input) {
 		st.room = w.row
 	}
 	w.layer.staged = append(w.layer.staged, t.staged...)
-	in.staged = t.staged
+	in.staged, in.room = t.staged, w.row
 	if in.verdict.EventIDs != nil {
 		w.seen[in.record.RequestID] = in.verdict
 	}

@@ -273,3 +273,38 @@ func TestMixedOrder(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestReadsWhatIsDurable: a reader never sees behind the partition's end, where
+// records may be committed and not synced yet.
+func TestReadsWhatIsDurable(t *testing.T) {
+	log := open(t, filepath.Join(t.TempDir(), "log.db"), eventlog.EmbeddedOptions{TailBytes: 1})
+	if _, err := log.EnsureTopic(t.Context(), eventlog.TopicSpec{Name: "t", Partitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	const records = 400
+	done := make(chan error, 1)
+	go func() {
+		for range records {
+			if _, err := log.Append(context.Background(), eventlog.Message{Topic: "t", Value: []byte("x")}); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for end := int64(0); end < records; {
+		read, err := log.Read(t.Context(), "t", 0, 0, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, end, err = log.Bounds(t.Context(), "t", 0); err != nil {
+			t.Fatal(err)
+		}
+		if last := read[len(read)-1].Offset; last >= end {
+			t.Fatalf("offset %d was read, the partition ends at %d", last, end)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}

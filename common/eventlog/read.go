@@ -26,6 +26,7 @@ func (l *Embedded) Read(ctx context.Context, name string, number int, from int64
 		}
 		t.mu.Lock()
 		records, wake, err := l.look(t, p, from, maxBytes)
+		end := p.end
 		t.mu.Unlock()
 		switch {
 		case err != nil:
@@ -33,7 +34,7 @@ func (l *Embedded) Read(ctx context.Context, name string, number int, from int64
 		case records != nil:
 			return records, nil
 		case wake == nil:
-			return l.readStored(ctx, name, p, from, maxBytes)
+			return l.readStored(ctx, name, p.number, stretch{from, end}, maxBytes)
 		}
 		select {
 		case <-wake:
@@ -74,9 +75,7 @@ func (l *Embedded) ReadMany(ctx context.Context, name string, from map[int]int64
 func (l *Embedded) lookMany(ctx context.Context, name string, from map[int]int64, maxBytes int) (map[int][]Record, chan struct{}, error) {
 	out := map[int][]Record{}
 	var wake chan struct{}
-	var stored []*partition
-	var offsets []int64
-	var numbers []int
+	stored := map[int]stretch{}
 	for number, offset := range from {
 		t, p, err := l.partition(name, number)
 		if err != nil {
@@ -84,6 +83,7 @@ func (l *Embedded) lookMany(ctx context.Context, name string, from map[int]int64
 		}
 		t.mu.Lock()
 		records, w, err := l.look(t, p, offset, maxBytes)
+		end := p.end
 		t.mu.Unlock()
 		switch {
 		case err != nil:
@@ -91,19 +91,21 @@ func (l *Embedded) lookMany(ctx context.Context, name string, from map[int]int64
 		case records != nil:
 			out[number] = records
 		case w == nil:
-			stored, offsets, numbers = append(stored, p), append(offsets, offset), append(numbers, number)
+			stored[number] = stretch{offset, end}
 		case wake == nil:
 			// The first channel taken: it is closed by anything that any
 			// partition gets after its look.
 			wake = w
 		}
 	}
-	for i, p := range stored {
-		records, err := l.readStored(ctx, name, p, offsets[i], maxBytes)
+	for number, part := range stored {
+		_, p, err := l.partition(name, number)
 		if err != nil {
 			return nil, nil, err
 		}
-		out[numbers[i]] = records
+		if out[number], err = l.readStored(ctx, name, p.number, part, maxBytes); err != nil {
+			return nil, nil, err
+		}
 	}
 	if len(from) == 0 {
 		wake = make(chan struct{}) // nothing to wait for but ctx

@@ -180,13 +180,18 @@ func notNil(b []byte) []byte {
 // maxStoredRecords bounds the records of one read from the store.
 const maxStoredRecords = 1000
 
+// stretch is a part of a partition: offsets from the first up to the second.
+type stretch struct{ from, end int64 }
+
 // readStored reads records that the tail does not hold any more. They are
-// below the partition's end, so they are there, unless they were trimmed since.
-func (l *Embedded) readStored(ctx context.Context, name string, p *partition, from int64, maxBytes int) ([]Record, error) {
+// below the partition's end, so they are there, unless they were trimmed since;
+// what is stored behind the end may not be durable yet, and is nobody's to see.
+func (l *Embedded) readStored(ctx context.Context, name string, number int, part stretch, maxBytes int) ([]Record, error) {
+	from := part.from
 	var out []Record
 	err := l.db.Read(ctx, func(tx *sqldb.Tx) error {
 		rows, err := tx.Query(ctx, "SELECT id, time, crc, key, value FROM records WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3",
-			rowID(p.number, from), rowID(p.number+1, 0), maxStoredRecords)
+			rowID(number, from), rowID(number, part.end), maxStoredRecords)
 		if err != nil {
 			return err
 		}
@@ -197,7 +202,7 @@ func (l *Embedded) readStored(ctx context.Context, name string, p *partition, fr
 			if err := rows.Scan(&id, &millis, &crc, &r.Key, &r.Value); err != nil {
 				return err
 			}
-			r.Offset, r.Time = id-rowID(p.number, 0), time.UnixMilli(millis)
+			r.Offset, r.Time = id-rowID(number, 0), time.UnixMilli(millis)
 			if int64(checksum(id, millis, r.Key, r.Value)) != crc {
 				return fmt.Errorf("%w: %s, offset %d", ErrCorrupt, name, r.Offset)
 			}

@@ -85,13 +85,25 @@ func (s *Store) PutGaps(ctx context.Context, tx *sqldb.Tx, roomNID int64, gaps [
 
 // Gaps returns a room's gaps, the newest first.
 func (s *Store) Gaps(ctx context.Context, tx *sqldb.Tx, roomNID int64) ([]Gap, error) {
-	return collect(ctx, tx, func(r scanner) (g Gap, err error) {
-		var missing string
-		if err := r.Scan(&g.Seq, &g.Sub, &missing); err != nil {
-			return g, err
-		}
-		return g, json.Unmarshal([]byte(missing), &g.Missing)
-	}, `SELECT seq, sub, missing FROM gaps WHERE room_nid = $1 ORDER BY seq DESC, sub DESC`, roomNID)
+	return collect(ctx, tx, scanGap, `SELECT seq, sub, missing FROM gaps WHERE room_nid = $1 ORDER BY seq DESC, sub DESC`, roomNID)
+}
+
+// GapBefore returns the newest gap of a room up to a place; nil if there is none.
+func (s *Store) GapBefore(ctx context.Context, tx *sqldb.Tx, roomNID, seq, sub int64) (*Gap, error) {
+	found, err := collect(ctx, tx, scanGap, `SELECT seq, sub, missing FROM gaps WHERE room_nid = $1 AND (seq, sub) <= ($2, $3)
+		ORDER BY seq DESC, sub DESC LIMIT 1`, roomNID, seq, sub)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return &found[0], nil
+}
+
+func scanGap(r scanner) (g Gap, err error) {
+	var missing string
+	if err := r.Scan(&g.Seq, &g.Sub, &missing); err != nil {
+		return g, err
+	}
+	return g, json.Unmarshal([]byte(missing), &g.Missing)
 }
 
 // AddToStateSet adds events to a set.

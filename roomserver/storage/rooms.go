@@ -20,6 +20,7 @@ type Room struct {
 	StateSeq        int64
 	Joined, Invited int
 	LocalJoined     int
+	Gaps            int
 	Extremities     []string
 	Parked          string
 }
@@ -28,9 +29,9 @@ type Room struct {
 func (s *Store) Room(ctx context.Context, tx *sqldb.Tx, id string) (*Room, error) {
 	r := &Room{ID: id}
 	var extremities string
-	err := tx.QueryRow(ctx, `SELECT room_nid, version, partition_id, depth, latest_seq, state_seq, joined, invited, local_joined, extremities, parked
+	err := tx.QueryRow(ctx, `SELECT room_nid, version, partition_id, depth, latest_seq, state_seq, joined, invited, local_joined, gaps, extremities, parked
 		FROM rooms WHERE room_id = $1`, id).
-		Scan(&r.NID, &r.Version, &r.Partition, &r.Depth, &r.LatestSeq, &r.StateSeq, &r.Joined, &r.Invited, &r.LocalJoined, &extremities, &r.Parked)
+		Scan(&r.NID, &r.Version, &r.Partition, &r.Depth, &r.LatestSeq, &r.StateSeq, &r.Joined, &r.Invited, &r.LocalJoined, &r.Gaps, &extremities, &r.Parked)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -46,12 +47,12 @@ func (s *Store) PutRoom(ctx context.Context, tx *sqldb.Tx, r *Room) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO rooms (room_nid, room_id, version, partition_id, depth, latest_seq, state_seq, joined, invited, local_joined, extremities, parked)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+	_, err = tx.Exec(ctx, `INSERT INTO rooms (room_nid, room_id, version, partition_id, depth, latest_seq, state_seq, joined, invited, local_joined, gaps, extremities, parked)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 		ON CONFLICT (room_nid) DO UPDATE SET depth = excluded.depth, latest_seq = excluded.latest_seq, state_seq = excluded.state_seq,
-			joined = excluded.joined, invited = excluded.invited, local_joined = excluded.local_joined,
+			joined = excluded.joined, invited = excluded.invited, local_joined = excluded.local_joined, gaps = excluded.gaps,
 			extremities = excluded.extremities, parked = excluded.parked`,
-		r.NID, r.ID, r.Version, r.Partition, r.Depth, r.LatestSeq, r.StateSeq, r.Joined, r.Invited, r.LocalJoined, string(extremities), r.Parked)
+		r.NID, r.ID, r.Version, r.Partition, r.Depth, r.LatestSeq, r.StateSeq, r.Joined, r.Invited, r.LocalJoined, r.Gaps, string(extremities), r.Parked)
 	return err
 }
 

@@ -91,3 +91,11 @@ func (s *Store) StateIDsAt(ctx context.Context, tx *sqldb.Tx, roomNID, seq int64
 func (s *Store) LastStateChange(ctx context.Context, tx *sqldb.Tx, roomNID, seq int64) (last int64, err error) {
 	return last, tx.QueryRow(ctx, `SELECT coalesce(max(from_seq), 0) FROM state_changes WHERE room_nid = $1 AND from_seq <= $2`, roomNID, seq).Scan(&last)
 }
+
+// MembersOf returns all that the m.room.member entries of a server's users
+// were, oldest first.
+func (s *Store) MembersOf(ctx context.Context, tx *sqldb.Tx, roomNID int64, server string) ([]StateChange, error) {
+	return collect(ctx, tx, scanChange, `SELECT type, state_key, from_seq, event_nid FROM state_changes WHERE room_nid = $1
+		AND type = 'm.room.member' AND substr(state_key, length(state_key) - $2 + 1) = $3 ORDER BY from_seq`,
+		roomNID, len(server)+1, ":"+server)
+}

@@ -10,6 +10,7 @@ CREATE TABLE rooms (
     joined       BIGINT NOT NULL,
     invited      BIGINT NOT NULL,
     local_joined BIGINT NOT NULL, -- users of ours
+    gaps         BIGINT NOT NULL, -- their number
     extremities  TEXT NOT NULL,   -- JSON array of event IDs
     parked       TEXT NOT NULL    -- why nothing is taken for it any more; '' otherwise
 );
