@@ -2,6 +2,7 @@ package roomserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -52,6 +53,9 @@ func (s *Server) consume(ctx context.Context, records *consumer.Batch) error {
 	positions := s.heads.get()
 	b.number(positions)
 	if err := s.finish(b); err != nil {
+		return err
+	}
+	if err := s.adopt(ctx, b); err != nil {
 		return err
 	}
 	if err := s.write(ctx, b, positions, records); err != nil {
@@ -119,14 +123,19 @@ func (s *Server) verdicts(ctx context.Context, ids []string) (map[string]storage
 	return out, nil
 }
 
+// errBroken says that what is stored of a room does not fit together.
+var errBroken = errors.New("the room's data is not consistent")
+
 // work handles a room's records. An error is one of the database: the batch is
-// tried again. A panic parks the room, never the others (design rule 14).
+// tried again. A panic, and data that is broken, park the room and never others
+// (design rule 14).
 func (s *Server) work(ctx context.Context, w *work) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.metrics.parked.Inc()
-			s.logger.WithField("room_id", w.roomID).Errorf("Room parked: %v\n%s", p, debug.Stack())
-			w.park(fmt.Sprint(p))
+			s.park(w, fmt.Sprintf("%v\n%s", p, debug.Stack()))
+			err = nil
+		} else if errors.Is(err, errBroken) {
+			s.park(w, err.Error())
 			err = nil
 		}
 	}()
@@ -139,6 +148,12 @@ func (s *Server) work(ctx context.Context, w *work) (err error) {
 		}
 	}
 	return nil
+}
+
+func (s *Server) park(w *work, why string) {
+	s.metrics.parked.Inc()
+	s.logger.WithField("room_id", w.roomID).Errorf("Room parked: %s", why)
+	w.park(why)
 }
 
 // number gives everything staged its number, and what is published its

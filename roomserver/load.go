@@ -61,7 +61,7 @@ func (s *Server) loadEntry(ctx context.Context, r *room, key gomatrixserverlib.S
 			return err
 		}
 		if len(rows) != 1 {
-			return fmt.Errorf("state event %d is not stored", c.EventNID)
+			return fmt.Errorf("%w: state event %d is not stored", errBroken, c.EventNID)
 		}
 		e.nid = c.EventNID
 		e.event, err = stored(rows[0])
@@ -80,7 +80,7 @@ func (s *Server) loadFork(ctx context.Context, nid int64) (f *storage.Fork, err 
 		return err
 	})
 	if err == nil && f == nil {
-		err = fmt.Errorf("fork %d is not stored", nid)
+		err = fmt.Errorf("%w: fork %d is not stored", errBroken, nid)
 	}
 	return f, err
 }
@@ -130,7 +130,7 @@ func (s *Server) loadEvents(ctx context.Context, ids []string) ([]*api.StoredEve
 func stored(row *storage.Event) (*api.StoredEvent, error) {
 	event, err := gomatrixserverlib.ParseStoredEvent(row.JSON, gomatrixserverlib.RoomVersion(row.Version), row.EventID)
 	if err != nil {
-		return nil, fmt.Errorf("roomserver: stored event %s: %w", row.EventID, err)
+		return nil, fmt.Errorf("roomserver: %w: stored event %s: %w", errBroken, row.EventID, err)
 	}
 	e := &api.StoredEvent{Event: event, RedactedBy: row.RedactedBy, Rejected: row.Flags&storage.Rejected != 0,
 		SoftFailed: row.Flags&storage.SoftFailed != 0, Outlier: row.Flags&storage.Outlier != 0}
@@ -139,7 +139,7 @@ func stored(row *storage.Event) (*api.StoredEvent, error) {
 	}
 	var out outputPlace
 	if err := json.Unmarshal(row.Output, &out); err != nil {
-		return nil, fmt.Errorf("roomserver: stored event %s: %w", row.EventID, err)
+		return nil, fmt.Errorf("roomserver: %w: stored event %s: %w", errBroken, row.EventID, err)
 	}
 	if out.Place.Seq != 0 {
 		out.Position = out.Place

@@ -8,6 +8,7 @@ type metrics struct {
 	parked      prometheus.Counter
 	unwanted    prometheus.Counter
 	resolutions prometheus.Counter
+	conflicts   prometheus.Counter
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
@@ -21,7 +22,9 @@ func (m *metrics) register(r prometheus.Registerer) error {
 		Name: "dendrite_roomserver_undecodable_total", Help: "Records of room.input that could not be read."})
 	m.resolutions = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "dendrite_roomserver_resolutions_total", Help: "State resolutions of more than one state."})
-	for _, c := range []prometheus.Collector{m.events, m.batch, m.parked, m.unwanted, m.resolutions} {
+	m.conflicts = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "dendrite_roomserver_conflicts_total", Help: "Batches refused because room.output holds something else already."})
+	for _, c := range []prometheus.Collector{m.events, m.batch, m.parked, m.unwanted, m.resolutions, m.conflicts} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

@@ -91,13 +91,14 @@ const republishBatch = 200
 
 // republish compares a partition's end in room.output with the table, and
 // publishes what is missing (design rule 4). If the log is ahead, the store was
-// cut back: what is consumed again gives the same outputs, which are not
-// published twice.
+// cut back: see adopt.
 func (s *Server) republish(ctx context.Context, partition int) error {
+	s.adopted[partition] = nil
 	start, end, err := s.log.Bounds(ctx, api.TopicOutput, partition)
 	if err != nil {
 		return err
 	}
+	head := s.heads.get().Seqs[partition]
 	if end > start {
 		records, err := s.log.Read(ctx, api.TopicOutput, partition, end-1, 1)
 		if err != nil {
@@ -108,8 +109,12 @@ func (s *Server) republish(ctx context.Context, partition int) error {
 			return err
 		}
 		s.published[partition] = last.Position.Seq
+		if last.Position.Seq > head {
+			s.logger.WithField("partition", partition).Warnf("room.output is ahead of the store by %d: adopting", last.Position.Seq-head)
+			s.adopted[partition] = &adopted{log: s.log, partition: partition, start: start, next: max(start, end-(last.Position.Seq-head))}
+		}
 	}
-	for head := s.heads.get().Seqs[partition]; s.published[partition] < head; {
+	for s.published[partition] < head {
 		if err := s.republishSome(ctx, partition); err != nil {
 			return fmt.Errorf("roomserver: publish what is missing: %w", err)
 		}

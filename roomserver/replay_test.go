@@ -41,7 +41,7 @@ func (r *rig) tables() map[string][]string {
 		"state_changes": "room_nid, type, state_key, from_seq, event_nid", "requests": "request_id, ts, hex(verdict)",
 		"positions": "partition_id, seq, others", "forks": "fork_nid, room_nid, base_seq, parent_nid, depth",
 		"fork_entries": "fork_nid, type, state_key, event_nid", "gaps": "room_nid, seq, sub, missing", "state_sets": "room_nid, set_id, event_id, ts",
-		"outputs": "output_nid, event_nid, hex(output)", "out_of_room": "room_id, user_id, version, event_id, hex(json), hex(stripped)",
+		"outputs": "output_nid, room_nid, event_nid, hex(output)", "out_of_room": "room_id, user_id, version, event_id, hex(json), hex(stripped)",
 		"early_redactions": "target_id, redaction_id, 0",
 	} {
 		if err := r.db.Read(r.Context(), func(tx *sqldb.Tx) error {
@@ -109,7 +109,7 @@ func (r *rig) settle() {
 	}
 }
 
-func diff(t *testing.T, what string, want, got []string) {
+func diff(t testing.TB, what string, want, got []string) {
 	t.Helper()
 	if len(want) != len(got) {
 		t.Errorf("%s: %d rows, want %d", what, len(got), len(want))
@@ -228,4 +228,46 @@ func headers(outputs []string) (out []string) {
 		out = append(out, header)
 	}
 	return out
+}
+
+// TestConflict: where room.output holds something else than what comes of
+// room.input, the partition stands still.
+func TestConflict(t *testing.T) {
+	r := newRig(t)
+	room := r.room("10")
+	r.post(room, message(alice, "x"))
+	outputs := r.outputs()
+	r.end()
+
+	// The same room.output, and a room.input in which something else was said.
+	r.start("other.db")
+	if got := r.outputs(); len(got) != len(outputs) {
+		t.Fatalf("%d outputs, want %d", len(got), len(outputs))
+	}
+	r.end()
+	r.open("third.db")
+	p := eventlog.PartitionFor(room, testPartitions)
+	if err := r.s.republish(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	w := &input{partition: p, record: &api.InputRecord{RoomID: room}}
+	for i, o := range outputs {
+		header, _, _ := strings.Cut(strings.TrimPrefix(o, fmt.Sprint(p, " ")), "\n")
+		if i == 2 {
+			header = strings.Replace(header, `"type":"m`, `"type":"n`, 1)
+		}
+		w.staged = append(w.staged, &staged{header: []byte(header), output: api.OutputRecord{Kind: api.OutputEvent,
+			Position: api.Position{Partition: p, Seq: int64(i + 1)}}})
+	}
+	if err := r.s.adopt(t.Context(), &batch{inputs: []*input{{staged: w.staged[:2]}}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := r.s.adopt(t.Context(), &batch{inputs: []*input{w}}); !errors.Is(err, errConflict) {
+			t.Fatalf("a conflict gives %v", err)
+		}
+	}
+	if err := errors.Join(r.log.Close(), r.db.Close()); err != nil {
+		t.Error(err)
+	}
 }

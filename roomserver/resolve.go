@@ -118,6 +118,8 @@ func (w *work) resolve(sets []state) (state, error) {
 		return nil, &refusal{missing: missing.EventIDs, code: "M_UNKNOWN", message: err.Error()}
 	case errors.Is(err, gomatrixserverlib.ErrResolutionTooLarge):
 		return nil, &refusal{status: 400, code: "M_TOO_LARGE", message: err.Error()}
+	case errors.Is(err, gomatrixserverlib.ErrBadEvent):
+		return nil, fmt.Errorf("%w: %w", errBroken, err)
 	}
 	return out, err
 }
@@ -188,7 +190,7 @@ func (s *Server) forkState(ctx context.Context, nid int64, at func(seq int64) (s
 		for next := nid; next != 0; next = chain[len(chain)-1].Parent {
 			f, err := s.store.Fork(ctx, tx, next)
 			if err == nil && f == nil {
-				err = fmt.Errorf("fork %d is not stored", next)
+				err = fmt.Errorf("%w: fork %d is not stored", errBroken, next)
 			}
 			if err != nil {
 				return err

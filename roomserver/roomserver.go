@@ -48,6 +48,8 @@ type Server struct {
 	// published is the last Seq that stands in each partition of room.output;
 	// the consuming goroutine's.
 	published []int64
+	// adopted is set where room.output was ahead of the store; by partition.
+	adopted []*adopted
 	// forgotten is the hour of records in which old verdicts were dropped last.
 	forgotten int64
 	metrics   metrics
@@ -80,7 +82,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("roomserver: %w", err)
 	}
 	s.input = input
-	s.published = make([]int64, input.Partitions)
+	s.published, s.adopted = make([]int64, input.Partitions), make([]*adopted, input.Partitions)
 	if err := store.Read(ctx, func(tx *sqldb.Tx) error {
 		s.heads.positions, err = store.Positions(ctx, tx, input.Partitions)
 		return err

@@ -34,14 +34,17 @@ type rig struct {
 	log     *eventlog.Embedded
 	db      *sqldb.DB
 	s       *Server
+	name    string // of the server
 	stop    func()
 	answers int64 // offset on room.answers to read next
 	n       int
 }
 
-func newRig(t testing.TB) *rig {
+func newRig(t testing.TB) *rig { return newRigOf(t, testServer) }
+
+func newRigOf(t testing.TB, name string) *rig {
 	dir := t.TempDir()
-	r := &rig{TB: t, dir: dir, logPath: filepath.Join(dir, "log.db")}
+	r := &rig{TB: t, dir: dir, logPath: filepath.Join(dir, "log.db"), name: name}
 	r.start("store.db")
 	t.Cleanup(func() { r.end() })
 	return r
@@ -60,7 +63,7 @@ func (r *rig) open(store string) {
 	}
 	logger := logrus.New()
 	logger.SetOutput(r.Output())
-	if r.s, err = New(ctx, Deps{ServerName: testServer, Keys: []gomatrixserverlib.SigningKey{testKey}, Log: r.log, DB: r.db,
+	if r.s, err = New(ctx, Deps{ServerName: r.name, Keys: []gomatrixserverlib.SigningKey{testKey}, Log: r.log, DB: r.db,
 		Partitions: testPartitions, Logger: logrus.NewEntry(logger), Metrics: prometheus.NewRegistry()}); err != nil {
 		r.Fatal(err)
 	}
@@ -109,7 +112,7 @@ func (r *rig) submit(record *api.InputRecord, lines ...[]byte) *api.Verdict {
 	r.n++
 	record.V = 1
 	if record.Origin == "" {
-		record.Origin = testServer
+		record.Origin = r.name
 	}
 	if record.RequestID == "" {
 		record.RequestID = fmt.Sprint("request", r.n)

@@ -142,7 +142,7 @@ func (w *work) find(ids ...string) (map[string]*found, error) {
 func (w *work) event(id string) *api.StoredEvent {
 	found, err := w.find(id)
 	if err == nil && found[id] == nil {
-		err = fmt.Errorf("event %s is not stored", id)
+		err = fmt.Errorf("%w: event %s is not stored", errBroken, id)
 	}
 	if err != nil {
 		w.err = errors.Join(w.err, err)

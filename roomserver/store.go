@@ -11,7 +11,6 @@ import (
 
 	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/sqldb"
-	"github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/roomserver/storage"
 )
 
@@ -123,7 +122,12 @@ func (s *Server) writeVerdict(ctx context.Context, tx *sqldb.Tx, in *input) erro
 // write stores what a batch has changed of a room.
 func (w *work) write(ctx context.Context, tx *sqldb.Tx) error {
 	for _, l := range w.purged {
-		if err := w.writePurged(ctx, tx, l); err != nil {
+		if err := w.s.store.PurgeRoom(ctx, tx, l.row.NID); err != nil {
+			return err
+		}
+		// What tells of it stays; the rest leaves holes, which readers are told of.
+		last := l.staged[len(l.staged)-1]
+		if err := w.s.store.PutOutput(ctx, tx, last.nid, 0, 0, last.header); err != nil {
 			return err
 		}
 	}
@@ -162,37 +166,18 @@ func (c *change) eventNID() int64 {
 	return c.nid
 }
 
-// writePurged forgets a room; what was staged before leaves its place in
-// room.output.
-func (w *work) writePurged(ctx context.Context, tx *sqldb.Tx, l layer) error {
-	if err := w.s.store.PurgeRoom(ctx, tx, l.row.NID); err != nil {
-		return err
-	}
-	for _, st := range l.staged {
-		if !st.published() {
-			continue
-		}
-		gone := api.OutputRecord{V: 1, Kind: api.OutputPurged, Position: st.output.Position, RoomID: w.roomID, RoomVersion: l.row.Version}
-		header, err := gone.Encode()
-		if err != nil {
-			return err
-		}
-		if err := w.s.store.PutOutput(ctx, tx, outputNID(st), 0, header); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func outputNID(st *staged) int64 {
 	return storage.EventNID(st.output.Position.Partition, st.output.Position.Seq)
 }
 
 // writeStaged stores an event, an output, or both.
 func (w *work) writeStaged(ctx context.Context, tx *sqldb.Tx, st *staged) error {
-	store := w.s.store
+	store, roomNID := w.s.store, w.row.NID
+	if st.lone != nil {
+		roomNID = 0
+	}
 	if st.event == nil {
-		return store.PutOutput(ctx, tx, st.nid, 0, w.outputLines(st))
+		return store.PutOutput(ctx, tx, st.nid, roomNID, 0, w.outputLines(st))
 	}
 	row := &storage.Event{NID: st.nid, RoomNID: w.row.NID, EventID: st.event.EventID(),
 		Seq: st.event.Position.Seq, Sub: st.event.Position.Sub, TS: st.event.OriginServerTS(), Flags: st.flags,
@@ -214,7 +199,7 @@ func (w *work) writeStaged(ctx context.Context, tx *sqldb.Tx, st *staged) error 
 	if !st.published() {
 		return nil
 	}
-	return store.PutOutput(ctx, tx, outputNID(st), st.nid, st.header)
+	return store.PutOutput(ctx, tx, outputNID(st), roomNID, st.nid, st.header)
 }
 
 // outputLines is what is published of an output without a stored event.

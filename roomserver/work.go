@@ -166,7 +166,7 @@ func (w *work) input(ctx context.Context, in *input) error {
 		return nil
 	}
 	in.verdict = &api.Verdict{V: 1, RequestID: in.record.RequestID, Status: api.StatusAccepted}
-	if w.row.Parked != "" {
+	if w.row.Parked != "" && in.record.Kind != api.KindPurge {
 		in.refuse(&refusal{status: 503, code: "M_UNKNOWN", message: "This room is out of order"})
 		return nil
 	}

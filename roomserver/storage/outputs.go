@@ -14,9 +14,9 @@ type Output struct {
 }
 
 // PutOutput stores the output at output_nid of an event that is stored under
-// another number, or (0) of none.
-func (s *Store) PutOutput(ctx context.Context, tx *sqldb.Tx, outputNID, eventNID int64, header []byte) error {
-	_, err := tx.Exec(ctx, `INSERT INTO outputs (output_nid, event_nid, output) VALUES ($1, $2, $3)`, outputNID, eventNID, header)
+// another number, or (0) of none. It is purged with the room, if that is not 0.
+func (s *Store) PutOutput(ctx context.Context, tx *sqldb.Tx, outputNID, roomNID, eventNID int64, header []byte) error {
+	_, err := tx.Exec(ctx, `INSERT INTO outputs (output_nid, room_nid, event_nid, output) VALUES ($1, $2, $3, $4)`, outputNID, roomNID, eventNID, header)
 	return err
 }
 

@@ -60,7 +60,7 @@ func (s *Store) PutRoom(ctx context.Context, tx *sqldb.Tx, r *Room) error {
 func (s *Store) PurgeRoom(ctx context.Context, tx *sqldb.Tx, roomNID int64) error {
 	for _, text := range []string{
 		`DELETE FROM early_redactions WHERE redaction_id IN (SELECT event_id FROM events WHERE room_nid = $1)`,
-		`DELETE FROM outputs WHERE event_nid IN (SELECT event_nid FROM events WHERE room_nid = $1)`,
+		`DELETE FROM outputs WHERE room_nid = $1`,
 		`DELETE FROM fork_entries WHERE fork_nid IN (SELECT fork_nid FROM forks WHERE room_nid = $1)`,
 		`DELETE FROM forks WHERE room_nid = $1`, `DELETE FROM gaps WHERE room_nid = $1`, `DELETE FROM state_sets WHERE room_nid = $1`,
 		`DELETE FROM state_changes WHERE room_nid = $1`, `DELETE FROM events WHERE room_nid = $1`, `DELETE FROM rooms WHERE room_nid = $1`,

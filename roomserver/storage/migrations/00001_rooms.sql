@@ -94,9 +94,11 @@ CREATE INDEX state_sets_ts ON state_sets (ts);
 -- stored before, what is gone. output_nid is as an event_nid.
 CREATE TABLE outputs (
     output_nid BIGINT PRIMARY KEY,
+    room_nid   BIGINT NOT NULL, -- 0: of none
     event_nid  BIGINT NOT NULL, -- the event of the output, or 0
     output     BYTEA  NOT NULL  -- its header
 );
+CREATE INDEX outputs_room ON outputs (room_nid);
 
 -- Invites and knocks of our users, of rooms that we are not in.
 CREATE TABLE out_of_room (
