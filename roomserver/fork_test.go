@@ -26,6 +26,7 @@ type graph struct {
 	extremities []string
 	current     map[gomatrixserverlib.StateKey]string
 	n           int
+	sign        bool
 }
 
 type node struct {
@@ -141,6 +142,12 @@ func (g *graph) build(prevs []string, sender, typ string, stateKey *string, cont
 	}
 	b.PrevHashes, b.AuthHashes = hashes(prevs), hashes(b.AuthEvents)
 	e, err := b.Build(g.version)
+	if err == nil && g.sign {
+		e, err = e.Sign(e.SenderServer(), remoteKey)
+		if err == nil && g.version.Rules().GivenEventIDs() && e.SenderServer() != "remote" {
+			e, err = e.Sign("remote", remoteKey) // the event ID's server
+		}
+	}
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -59,7 +59,11 @@ func (w *work) receive(f *full, given state) (api.EventVerdict, error) {
 	if refused != nil {
 		return w.reject(f, b, refused)
 	}
-	if !w.isCurrent(b) && f.in.record.Kind != api.KindImport {
+	if f.in.record.Kind == api.KindImport {
+		if f.input.SoftFailed {
+			return w.softFail(f, b, &gomatrixserverlib.AuthError{Reason: "it was soft-failed before"})
+		}
+	} else if !w.isCurrent(b) {
 		if refused, err = w.check(f.event, before{ref: w.trial.current, named: true}); err != nil {
 			return api.EventVerdict{}, err
 		}

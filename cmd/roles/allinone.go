@@ -29,6 +29,7 @@ type process struct {
 	roles  []Role
 	names  []string
 	rpc    *rpc.Server
+	world  *world
 }
 
 // AllInOne runs every role in this process until ctx is done. listening is
@@ -37,14 +38,14 @@ func AllInOne(ctx context.Context, c *config.Dendrite, logger *logrus.Logger, li
 	p := &process{config: c, logger: logrus.NewEntry(logger), rpc: rpc.NewServer()}
 	defer func() { err = errors.Join(err, p.close()) }()
 	registry := telemetry.NewRegistry()
-	if err := p.open(ctx, registry); err != nil {
+	if err := p.open(ctx, table(), registry); err != nil {
 		return err
 	}
 	return p.run(ctx, registry, listening)
 }
 
 // open opens the log and the stores, and makes the roles.
-func (p *process) open(ctx context.Context, metrics prometheus.Registerer) error {
+func (p *process) open(ctx context.Context, specs []spec, metrics prometheus.Registerer) error {
 	dir := p.config.Global.DataDir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -54,10 +55,11 @@ func (p *process) open(ctx context.Context, metrics prometheus.Registerer) error
 		return err
 	}
 	w := &world{config: p.config, log: p.log, caller: p.rpc, logger: p.logger, metrics: metrics}
+	p.world = w
 	if w.keys, err = config.SigningKeys(p.config.Global.PrivateKey); err != nil {
 		return err
 	}
-	for _, spec := range table() {
+	for _, spec := range specs {
 		var db *sqldb.DB
 		if spec.store != "" {
 			db, err = sqldb.Open(ctx, sqldb.Options{URL: "file:" + filepath.Join(dir, spec.store+".db"), Durable: spec.durable,

@@ -59,10 +59,7 @@ type spec struct {
 // table is every role there is: what it reads and writes stands in its doc.go.
 func table() []spec {
 	return []spec{
-		{"room-server", "roomserver", false, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
-			return roomserver.New(ctx, roomserver.Deps{Config: w.config.RoomServer, ServerName: w.config.Global.ServerName, Keys: w.keys,
-				Log: w.log, DB: db, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
-		}},
+		roomServer,
 		{"user-api", "userapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
 			return userapi.New(ctx, userapi.Deps{Config: w.config.UserAPI, NoPresence: !w.config.Presence.Enabled, ServerName: w.config.Global.ServerName,
 				Log: w.log, DB: db, Caller: w.caller, Logger: w.logger, Metrics: w.metrics})
@@ -81,3 +78,8 @@ func table() []spec {
 		}},
 	}
 }
+
+var roomServer = spec{"room-server", "roomserver", false, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+	return roomserver.New(ctx, roomserver.Deps{Config: w.config.RoomServer, ServerName: w.config.Global.ServerName, Keys: w.keys,
+		Log: w.log, DB: db, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
+}}

@@ -76,6 +76,8 @@ type InputEvent struct {
 	// EventID is that of a full event, computed and checked by the writer
 	// together with hashes and signatures.
 	EventID string `json:"event_id,omitzero"`
+	// SoftFailed says of an imported event what became of it.
+	SoftFailed bool `json:"soft_failed,omitzero"`
 	// Device and TxnID are the sending client's, for unsigned.transaction_id.
 	Device string `json:"device,omitzero"`
 	TxnID  string `json:"txn_id,omitzero"`

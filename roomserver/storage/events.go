@@ -123,3 +123,14 @@ func (s *Store) EarlyRedactions(ctx context.Context, tx *sqldb.Tx, target string
 }
 
 func scanText(r scanner) (v string, err error) { return v, r.Scan(&v) }
+
+// Archive returns a room's outliers, in the order of their coming, or the events
+// of its timeline, soft-failed ones included, after an event.
+func (s *Store) Archive(ctx context.Context, tx *sqldb.Tx, roomNID int64, outliers bool, after Event, limit int) ([]*Event, error) {
+	if outliers {
+		return collect(ctx, tx, scanEvent, `SELECT `+eventColumns+`WHERE e.room_nid = $1 AND e.seq = 0 AND e.flags = 4 AND e.event_nid > $2
+			ORDER BY e.event_nid LIMIT $3`, roomNID, after.NID, limit)
+	}
+	return collect(ctx, tx, scanEvent, `SELECT `+eventColumns+`WHERE e.room_nid = $1 AND (e.seq, e.sub) > ($2, $3) AND e.seq > 0
+		ORDER BY e.seq, e.sub LIMIT $4`, roomNID, after.Seq, after.Sub, limit)
+}
