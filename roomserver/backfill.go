@@ -77,7 +77,7 @@ func (w *work) loadGaps() error {
 	if w.trial.gapsKnown || w.room == nil {
 		return nil
 	}
-	err := w.s.store.Read(w.ctx, func(tx *sqldb.Tx) error {
+	err := w.s.store.ReadOne(w.ctx, func(tx *sqldb.Tx) error {
 		rows, err := w.s.store.Gaps(w.ctx, tx, w.row.NID)
 		for _, g := range rows {
 			w.trial.gaps = append(w.trial.gaps, gap{place{seq: g.Seq, sub: g.Sub}, g.Missing})

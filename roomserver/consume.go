@@ -110,7 +110,7 @@ func (s *Server) decode(ctx context.Context, records *consumer.Batch) (*batch, e
 
 func (s *Server) verdicts(ctx context.Context, ids []string) (map[string]storage.Request, error) {
 	out := map[string]storage.Request{}
-	err := s.store.Read(ctx, func(tx *sqldb.Tx) error {
+	err := s.store.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		found, err := s.store.Requests(ctx, tx, ids)
 		for _, r := range found {
 			out[r.ID] = r

@@ -103,7 +103,7 @@ func (x *exporter) all(ctx context.Context, outliers bool) error {
 	var after storage.Event
 	for {
 		var rows []*storage.Event
-		err := x.s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
+		err := x.s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
 			rows, err = x.s.store.Archive(ctx, tx, x.row.NID, outliers, after, exportBatch)
 			return err
 		})

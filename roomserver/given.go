@@ -54,7 +54,7 @@ func (w *work) given(in *input) (state, error) {
 func (w *work) stateSet(set string) ([]string, error) {
 	var ids []string
 	if w.room != nil {
-		err := w.s.store.Read(w.ctx, func(tx *sqldb.Tx) (err error) {
+		err := w.s.store.ReadOne(w.ctx, func(tx *sqldb.Tx) (err error) {
 			ids, err = w.s.store.StateSet(w.ctx, tx, w.row.NID, set)
 			return err
 		})

@@ -125,7 +125,7 @@ func (s *Server) republish(ctx context.Context, partition int) error {
 func (s *Server) republishSome(ctx context.Context, partition int) error {
 	var rows []storage.Output
 	head := s.heads.get().Seqs[partition]
-	err := s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
+	err := s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
 		rows, err = s.store.Outputs(ctx, tx, partition, s.published[partition], republishBatch)
 		return err
 	})

@@ -173,7 +173,7 @@ func (s *Server) queryTimestampToEvent(ctx context.Context, req *api.TimestampTo
 	// What the viewer may not see is passed over, within a bound.
 	for skip := range maxHidden {
 		var e *storage.Event
-		err := s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
+		err := s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
 			e, err = s.store.ClosestEvent(ctx, tx, row.NID, req.TS, req.Backwards, skip)
 			return err
 		})

@@ -78,7 +78,7 @@ func (s *Server) gapIn(ctx context.Context, row *storage.Room, req *api.HistoryR
 	if from.Seq == 0 {
 		from.Seq = math.MaxInt64
 	}
-	err = s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
+	err = s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
 		gap, err = s.store.GapBefore(ctx, tx, row.NID, from.Seq, from.Sub)
 		return err
 	})
@@ -100,14 +100,15 @@ func (s *Server) timeline(ctx context.Context, row *storage.Room, req *api.Histo
 		q.ToSeq = math.MaxInt64
 	}
 	var rows []*storage.Event
-	err := s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
+	err := s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
 		rows, err = s.store.Timeline(ctx, tx, q)
 		return err
 	})
 	return rows, err
 }
 
-// viewer decides which events of a room a user may see.
+// viewer decides which events of a room a user may see. It is shared: it does
+// not change.
 type viewer struct {
 	userID string
 	// history is what the user's membership was, oldest first.
@@ -121,11 +122,17 @@ type membershipFrom struct {
 
 // viewer reads the history of a user's membership.
 func (s *Server) viewer(ctx context.Context, roomID, userID string) (*viewer, error) {
-	_, row, err := s.known(ctx, roomID)
+	r, row, err := s.known(ctx, roomID)
 	if err != nil {
 		return nil, err
 	}
-	v := &viewer{userID: userID}
+	r.mu.RLock()
+	v := r.viewers[userID]
+	r.mu.RUnlock()
+	if v != nil {
+		return v, nil
+	}
+	v = &viewer{userID: userID}
 	err = s.store.Read(ctx, func(tx *sqldb.Tx) error {
 		changes, err := s.store.StateEntryHistory(ctx, tx, row.NID, "m.room.member", userID)
 		if err != nil {
@@ -143,6 +150,7 @@ func (s *Server) viewer(ctx context.Context, roomID, userID string) (*viewer, er
 	if err != nil {
 		return nil, fmt.Errorf("roomserver: memberships of a viewer: %w", err)
 	}
+	r.remember(row, v)
 	return v, nil
 }
 

@@ -178,3 +178,20 @@ func TestParked(t *testing.T) {
 	r.start("store.db")
 	r.accepted(&api.InputRecord{RoomID: bad, Kind: api.KindPurge})
 }
+
+func TestHeaderText(t *testing.T) {
+	for _, txn := range []string{"plain", `quo"te`, `back\slash`, `,"hv":"joined"`, "\u00e9\u2028\x01", `ends with \`} {
+		header, err := (&api.OutputRecord{Type: `,"txn_id":"x"`, Device: "D", TxnID: txn, HistoryVisibility: "shared"}).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]string{"txn_id": txn, "hv": "shared", "device": "D", "hv_before": ""} {
+			if got, err := headerText(header, `,"`+name+`":"`); err != nil || got != want {
+				t.Errorf("%s of %s: %q, %v", name, header, got, err)
+			}
+		}
+	}
+	if _, err := headerText([]byte(`{"v":1,"hv":"sha`), `,"hv":"`); err == nil {
+		t.Error("a header that is cut off can be read")
+	}
+}

@@ -63,7 +63,7 @@ func (w *work) redactEarly(st *staged) error {
 		}
 	}
 	if w.room != nil {
-		err := w.s.store.Read(w.ctx, func(tx *sqldb.Tx) error {
+		err := w.s.store.ReadOne(w.ctx, func(tx *sqldb.Tx) error {
 			stored, err := w.s.store.EarlyRedactions(w.ctx, tx, st.event.EventID())
 			ids = append(ids, stored...)
 			return err

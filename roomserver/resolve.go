@@ -176,7 +176,7 @@ func (p *provider) Rejected(id string) bool { return p.rejected[id] }
 // stateIDs reads a room's state at a Seq.
 func (s *Server) stateIDs(ctx context.Context, roomNID, seq int64) (state, error) {
 	out := state{}
-	return out, s.store.Read(ctx, func(tx *sqldb.Tx) error {
+	return out, s.store.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		return s.store.StateIDsAt(ctx, tx, roomNID, seq, func(c storage.StateChange, id string) {
 			out[gomatrixserverlib.StateKey{Type: c.Type, StateKey: c.StateKey}] = id
 		})

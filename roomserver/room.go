@@ -28,7 +28,9 @@ type room struct {
 	full  bool
 	// levels are the power levels of the state, once somebody asked.
 	levels *gomatrixserverlib.PowerLevels
-	bytes  int64
+	// viewers are the histories of the memberships of users who read the room.
+	viewers map[string]*viewer
+	bytes   int64
 }
 
 const (
@@ -37,7 +39,7 @@ const (
 )
 
 func newRoom(row *storage.Room) *room {
-	return &room{row: row, state: map[gomatrixserverlib.StateKey]entry{}, bytes: roomOverhead}
+	return &room{row: row, state: map[gomatrixserverlib.StateKey]entry{}, viewers: map[string]*viewer{}, bytes: roomOverhead}
 }
 
 // put sets an entry. The caller holds mu.
@@ -48,6 +50,26 @@ func (r *room) put(key gomatrixserverlib.StateKey, e entry) {
 	r.state[key] = e
 	r.bytes += size(key, e)
 }
+
+// remember keeps a viewer, unless the room is not at row any more.
+func (r *room) remember(row *storage.Room, v *viewer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.row == row && r.viewers[v.userID] == nil {
+		r.viewers[v.userID] = v
+		r.bytes += v.size()
+	}
+}
+
+// forgetViewer is called when a membership changes. The caller holds mu.
+func (r *room) forgetViewer(userID string) {
+	if v := r.viewers[userID]; v != nil {
+		r.bytes -= v.size()
+		delete(r.viewers, userID)
+	}
+}
+
+func (v *viewer) size() int64 { return int64(entryOverhead + len(v.userID) + 32*len(v.history)) }
 
 // drop forgets an entry, to be read again. The caller holds mu.
 func (r *room) drop(key gomatrixserverlib.StateKey) {

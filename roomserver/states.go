@@ -117,7 +117,7 @@ func (w *work) find(ids ...string) (map[string]*found, error) {
 		return out, nil
 	}
 	var rows []*storage.Event
-	err := w.s.store.Read(w.ctx, func(tx *sqldb.Tx) (err error) {
+	err := w.s.store.ReadOne(w.ctx, func(tx *sqldb.Tx) (err error) {
 		rows, err = w.s.store.EventsByID(w.ctx, tx, unknown)
 		return err
 	})
@@ -176,7 +176,7 @@ func (w *work) describe(ids []string) (map[string]info, error) {
 	}
 	for chunk := range slices.Chunk(unknown, eventsPerRead) {
 		var rows []*storage.Event
-		err := w.s.store.Read(w.ctx, func(tx *sqldb.Tx) (err error) {
+		err := w.s.store.ReadOne(w.ctx, func(tx *sqldb.Tx) (err error) {
 			rows, err = w.s.store.EventsByID(w.ctx, tx, chunk)
 			return err
 		})
@@ -228,7 +228,7 @@ func (w *work) atSeq(seq int64) (ref, error) {
 		return ref{seq: last}, nil
 	}
 	var last int64
-	err := w.s.store.Read(w.ctx, func(tx *sqldb.Tx) (err error) {
+	err := w.s.store.ReadOne(w.ctx, func(tx *sqldb.Tx) (err error) {
 		last, err = w.s.store.LastStateChange(w.ctx, tx, w.row.NID, seq)
 		return err
 	})

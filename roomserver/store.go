@@ -297,6 +297,9 @@ func (w *work) apply() {
 	defer r.mu.Unlock()
 	r.row = &row
 	for key, c := range w.state {
+		if key.Type == "m.room.member" {
+			r.forgetViewer(key.StateKey)
+		}
 		switch {
 		case c.event != nil:
 			r.put(key, entry{nid: c.event.nid, event: c.event.event})

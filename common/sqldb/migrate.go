@@ -21,6 +21,9 @@ func (db *DB) Migrate(ctx context.Context, component string, fsys fs.FS) error {
 		return fmt.Errorf("sqldb: %q does not name a component: a-z, 0-9 and _ do", component)
 	}
 	dialect, options := database.DialectSQLite3, []goose.ProviderOption{}
+	if db.engine == engineSQLite {
+		fsys = sqliteFS{fsys}
+	}
 	if db.engine == enginePostgres {
 		dialect = database.DialectPostgres
 		locker, err := lock.NewPostgresSessionLocker() // instances that start together take turns

@@ -70,6 +70,13 @@ func (db *DB) Read(ctx context.Context, f func(*Tx) error) error {
 	return db.readers.transaction(ctx, begin, db.engine, f)
 }
 
+// ReadOne runs f, which makes one statement: it costs no transaction around it.
+func (db *DB) ReadOne(ctx context.Context, f func(*Tx) error) error {
+	return db.readers.use(ctx, func(c *conn) error {
+		return f(&Tx{engine: db.engine, conn: c})
+	})
+}
+
 // SafePoint returns after everything that was committed before is on disk.
 func (db *DB) SafePoint(ctx context.Context) error {
 	if db.engine == enginePostgres {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/go-json-experiment/json"
@@ -32,24 +33,25 @@ func (a Position) Less(b Position) bool {
 	return a.Seq < b.Seq || a.Seq == b.Seq && a.Sub < b.Sub
 }
 
-// encode writes a header line and the event lines.
+// encode writes a header line and the event lines, into no more memory than
+// that takes: logs keep it.
 func encode(header any, events [][]byte) ([]byte, error) {
-	n := 256
-	for _, e := range events {
-		n += len(e) + 1
+	line, err := json.Marshal(header)
+	if err != nil || len(events) == 0 {
+		return line, err
 	}
-	buf := bytes.NewBuffer(make([]byte, 0, n))
-	if err := json.MarshalWrite(buf, header); err != nil {
-		return nil, err
-	}
+	n := len(line)
 	for _, e := range events {
 		if bytes.IndexByte(e, '\n') >= 0 {
-			return nil, fmt.Errorf("roomserver/api: event JSON holds a newline")
+			return nil, errors.New("roomserver/api: event JSON holds a newline")
 		}
-		buf.WriteByte('\n')
-		buf.Write(e)
+		n += len(e) + 1
 	}
-	return buf.Bytes(), nil
+	out := append(make([]byte, 0, n), line...)
+	for _, e := range events {
+		out = append(append(out, '\n'), e...)
+	}
+	return out, nil
 }
 
 // decode reads a header line and returns the event lines, which share value's memory.

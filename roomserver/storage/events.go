@@ -35,6 +35,9 @@ func EventNID(partition int, seq int64) int64 { return int64(partition)<<40 | se
 // OtherNID is the event_nid of the n-th event of a partition without a Seq.
 func OtherNID(partition int, n int64) int64 { return 1<<60 | EventNID(partition, n) }
 
+// Partition is the partition of an event_nid.
+func Partition(nid int64) int { return int(nid &^ (1 << 60) >> 40) }
+
 // PutEvent stores an event.
 func (s *Store) PutEvent(ctx context.Context, tx *sqldb.Tx, e *Event) error {
 	_, err := tx.Exec(ctx, `INSERT INTO events (event_nid, room_nid, event_id, seq, sub, ts, flags, state_seq, fork_nid, redacted_by, output, json)

@@ -47,7 +47,7 @@ CREATE TABLE state_changes (
     from_seq  BIGINT NOT NULL,
     event_nid BIGINT NOT NULL,
     PRIMARY KEY (room_nid, type, state_key, from_seq)
-);
+); -- clustered
 CREATE INDEX state_changes_seq ON state_changes (room_nid, from_seq);
 
 -- States that no room has been in at any Seq, as events of a fork have them:
@@ -67,7 +67,7 @@ CREATE TABLE fork_entries (
     state_key TEXT NOT NULL,
     event_nid BIGINT NOT NULL, -- 0: no event
     PRIMARY KEY (fork_nid, type, state_key)
-);
+); -- clustered
 
 -- Where history is missing: right before the event at (seq, sub), the events of
 -- whose IDs missing is a JSON array.
@@ -77,7 +77,7 @@ CREATE TABLE gaps (
     sub      BIGINT NOT NULL,
     missing  TEXT NOT NULL,
     PRIMARY KEY (room_nid, seq, sub)
-);
+); -- clustered
 
 -- States sent ahead of the event that they are for, by the hash of their
 -- events' IDs; ts is that of the record that began it.
@@ -87,7 +87,7 @@ CREATE TABLE state_sets (
     event_id TEXT NOT NULL,
     ts       BIGINT NOT NULL,
     PRIMARY KEY (room_nid, set_id, event_id)
-);
+); -- clustered
 CREATE INDEX state_sets_ts ON state_sets (ts);
 
 -- Outputs that are no event of that Seq: changes of state, events that were

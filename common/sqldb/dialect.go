@@ -1,0 +1,63 @@
+package sqldb
+
+import (
+	"bytes"
+	"io"
+	"io/fs"
+	"regexp"
+	"time"
+)
+
+// What migrations say differently on SQLite. Elsewhere one text does: a
+// BIGINT PRIMARY KEY is the table's own order there only as INTEGER, and
+// "-- clustered" behind a table's end asks for that of a primary key of several
+// columns.
+var (
+	bigPrimaryKey = regexp.MustCompile(`BIGINT(\s+)PRIMARY KEY`)
+	clustered     = regexp.MustCompile(`\);\s*-- clustered`)
+)
+
+// sqliteFS is a folder of migrations as SQLite gets them.
+type sqliteFS struct{ fs.FS }
+
+// Open implements fs.FS.
+func (f sqliteFS) Open(name string) (fs.File, error) {
+	file, err := f.FS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil || info.IsDir() {
+		return file, err
+	}
+	text, err := io.ReadAll(file)
+	if err = firstOf(err, file.Close()); err != nil {
+		return nil, err
+	}
+	text = bigPrimaryKey.ReplaceAll(text, []byte("INTEGER${1}PRIMARY KEY"))
+	text = clustered.ReplaceAll(text, []byte(") WITHOUT ROWID;"))
+	return &sqliteFile{Reader: bytes.NewReader(text), info: sqliteInfo{info, int64(len(text))}}, nil
+}
+
+func firstOf(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+type sqliteFile struct {
+	*bytes.Reader
+	info sqliteInfo
+}
+
+func (f *sqliteFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *sqliteFile) Close() error               { return nil }
+
+type sqliteInfo struct {
+	fs.FileInfo
+	size int64
+}
+
+func (i sqliteInfo) Size() int64        { return i.size }
+func (i sqliteInfo) ModTime() time.Time { return time.Time{} }
