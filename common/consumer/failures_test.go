@@ -169,7 +169,7 @@ func TestCut(t *testing.T) {
 	}), w.storing())
 	w.appendValue(3, "newer")
 	w.until("it was built anew", func() bool { return len(rebuilt) > 0 })
-	w.until("it goes on", w.all(2))
+	w.until("it goes on", w.all(10))
 }
 
 // trims is a log that tells of Trim.
