@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +51,7 @@ type memberChange struct {
 func (s *Server) apply(ctx context.Context, batch *consumer.Batch) error {
 	changes := make([]change, 0, len(batch.Records))
 	for i := range batch.Records {
-		c, err := s.read(batch.Records[i].Value)
+		c, err := s.read(ctx, batch.Records[i].Value)
 		if err != nil {
 			return fmt.Errorf("directoryapi: partition %d, offset %d: %w", batch.Records[i].Partition, batch.Records[i].Offset, err)
 		}
@@ -179,7 +180,7 @@ func (s *Server) writeChange(ctx context.Context, tx *sqldb.Tx, c *change) error
 
 // read decodes a record as far as the view is concerned: most are messages and
 // mean nothing to it.
-func (s *Server) read(value []byte) (change, error) {
+func (s *Server) read(ctx context.Context, value []byte) (change, error) {
 	rec, lines, err := roomserver.DecodeOutput(value)
 	if err != nil {
 		return change{}, err
@@ -187,7 +188,7 @@ func (s *Server) read(value []byte) (change, error) {
 	c := change{seq: rec.Position.Seq, roomID: rec.RoomID, version: rec.RoomVersion, joined: rec.JoinedCount}
 	switch rec.Kind {
 	case roomserver.OutputPurged:
-		c.purged = true
+		c.purged = rec.RoomID != ""
 		return c, nil
 	case roomserver.OutputOutOfRoom:
 		return c, s.readOutOfRoom(rec, lines, &c)
@@ -196,29 +197,39 @@ func (s *Server) read(value []byte) (change, error) {
 	if c.annotation, err = annotationOf(rec, lines); err != nil {
 		return c, err
 	}
-	for i := range rec.Changes {
-		ch := &rec.Changes[i]
-		c.describes = true
-		p, watched := watchedTypes(ch.Type, ch.StateKey)
-		local := ch.Type == "m.room.member" && s.local(ch.StateKey)
-		if !watched && !local {
-			continue
+	c.describes = len(rec.Changes) > 0
+	wanted := slices.DeleteFunc(rec.Changes, func(ch roomserver.StateChange) bool { return !s.watches(ch.Type, ch.StateKey) })
+	events, err := s.changedEvents(ctx, rec, wanted, lines)
+	if err != nil {
+		return c, err
+	}
+	for _, ch := range wanted {
+		event := events[ch.EventID]
+		if ch.EventID != "" && event == nil {
+			continue // purged since; the record that says so follows
 		}
-		event, err := changedEvent(rec, ch, lines)
-		if err != nil {
-			return c, err
-		}
-		if watched {
-			c.patches = append(c.patches, p(event))
-			continue
-		}
-		m := memberChange{userID: ch.StateKey, room: api.UserRoom{RoomID: rec.RoomID, EventID: ch.EventID}}
-		if event != nil {
-			m.room.Membership = event.Membership()
-		}
-		c.members = append(c.members, m)
+		c.set(ch.Type, ch.StateKey, event)
 	}
 	return c, nil
+}
+
+// watches tells whether an entry of the state means anything to the view.
+func (s *Server) watches(typ, stateKey string) bool {
+	_, watched := watchedTypes(typ, stateKey)
+	return watched || typ == "m.room.member" && s.local(stateKey)
+}
+
+// set notes what is now at an entry that the view watches; nil for nothing.
+func (c *change) set(typ, stateKey string, event *gomatrixserverlib.Event) {
+	if p, watched := watchedTypes(typ, stateKey); watched {
+		c.patches = append(c.patches, p(event))
+		return
+	}
+	m := memberChange{userID: stateKey, room: api.UserRoom{RoomID: c.roomID}}
+	if event != nil {
+		m.room.EventID, m.room.Membership = event.EventID(), event.Membership()
+	}
+	c.members = append(c.members, m)
 }
 
 // readOutOfRoom reads an invite, a knock or a retraction of a room that nobody
@@ -238,16 +249,35 @@ func (s *Server) readOutOfRoom(rec *roomserver.OutputRecord, lines [][]byte, c *
 	return nil
 }
 
-// changedEvent is the event that is now at an entry of the state; nil when the
-// entry was removed.
-func changedEvent(rec *roomserver.OutputRecord, ch *roomserver.StateChange, lines [][]byte) (*gomatrixserverlib.Event, error) {
-	if ch.EventID == "" {
-		return nil, nil
+// changedEvents are the events of changes: those that the record holds, and
+// from the room server those that it only names.
+func (s *Server) changedEvents(ctx context.Context, rec *roomserver.OutputRecord, changes []roomserver.StateChange, lines [][]byte) (map[string]*gomatrixserverlib.Event, error) {
+	out := map[string]*gomatrixserverlib.Event{}
+	var missing []string
+	for _, ch := range changes {
+		switch {
+		case ch.EventID == "":
+		case ch.Line > 0 && ch.Line < len(lines), ch.EventID == rec.EventID && len(lines) > 0:
+			event, err := gomatrixserverlib.ParseStoredEvent(lines[ch.Line], gomatrixserverlib.RoomVersion(rec.RoomVersion), ch.EventID)
+			if err != nil {
+				return nil, err
+			}
+			out[ch.EventID] = event
+		default:
+			missing = append(missing, ch.EventID)
+		}
 	}
-	if ch.Line < 0 || ch.Line >= len(lines) {
-		return nil, fmt.Errorf("a change of (%s, %s) names line %d of %d", ch.Type, ch.StateKey, ch.Line, len(lines))
+	if len(missing) == 0 {
+		return out, nil
 	}
-	return gomatrixserverlib.ParseStoredEvent(lines[ch.Line], gomatrixserverlib.RoomVersion(rec.RoomVersion), ch.EventID)
+	res, err := roomserver.QueryEvents.Call(ctx, s.caller, &roomserver.EventsRequest{RoomID: rec.RoomID, EventIDs: missing})
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range res.Events {
+		out[e.EventID()] = e.Event
+	}
+	return out, nil
 }
 
 // local tells whether a user is this server's.

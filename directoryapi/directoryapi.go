@@ -25,7 +25,8 @@ type Deps struct {
 	ServerName string
 	Log        eventlog.Log
 	// DB is the component's own, opened as durable: aliases are in it.
-	DB *sqldb.DB
+	DB     *sqldb.DB
+	Caller rpc.Caller
 	// Partitions of room.output; zero means roomserver's DefaultPartitions.
 	Partitions int
 	Logger     *logrus.Entry
@@ -37,6 +38,7 @@ type Server struct {
 	config     config.Directory
 	serverName string
 	db         *storage.Database
+	caller     rpc.Caller
 	consumer   *consumer.Consumer
 	progress   *progress
 	// applied is the last Seq of each partition that the loop has applied, some
@@ -68,6 +70,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		config:     deps.Config,
 		serverName: deps.ServerName,
 		db:         db,
+		caller:     deps.Caller,
 		progress:   newProgress(topic.Partitions, seqs),
 		applied:    map[int]int64{},
 		logger:     logger,
@@ -75,7 +78,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	}
 	s.consumer, err = consumer.New(ctx, consumer.Options{
 		Name: "directory", Topic: topic, Derived: true,
-		Log: deps.Log, DB: deps.DB, Logger: logger, Metrics: deps.Metrics,
+		Log: deps.Log, DB: deps.DB, Logger: logger, Metrics: deps.Metrics, Rebuild: s.rebuild,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("directoryapi: %w", err)

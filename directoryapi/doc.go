@@ -12,7 +12,8 @@
 // annotations and positions are a view of room.output, committed with the offsets of what they
 // were made from.
 //
-// Asks nobody.
+// Asks the room server: for the state events that a record only names, and for
+// all rooms where room.output no longer reaches back to what the view has.
 //
 // Concurrency: a Server is safe for concurrent use. One loop (Run) applies
 // output; uniqueness of aliases is the database's.

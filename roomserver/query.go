@@ -17,6 +17,8 @@ import (
 // Register serves the component's methods.
 func (s *Server) Register(srv *rpc.Server) {
 	api.QueryRoom.Serve(srv, s.queryRoom)
+	api.QueryRooms.Serve(srv, s.queryRooms)
+	api.QueryMemberHistory.Serve(srv, s.queryMemberHistory)
 	api.QueryState.Serve(srv, s.queryState)
 	api.QueryStateChanges.Serve(srv, s.queryStateChanges)
 	api.QueryEvents.Serve(srv, s.queryEvents)

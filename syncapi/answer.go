@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/syncapi/storage"
 )
 
@@ -50,6 +51,8 @@ type part struct {
 	now     storage.Membership   // the last change up to the cut
 	// fresh rooms are shown as a whole: the client knows nothing of them.
 	fresh bool
+	// ended parts tell only that an invite or a knock is over.
+	ended bool
 	// lower and upper bound the timeline: (lower, upper].
 	lower, upper int64
 }
@@ -205,14 +208,16 @@ func (a *answer) classifyLeft(m *membership, p *part, since int64) *part {
 			return nil
 		}
 		p.fresh, p.lower = true, 0
+		p.ended = !m.joinedIn(0, p.upper)
 	case p.now.Seq <= since:
 		return nil
 	case before.Membership != "join":
 		// An invite or a knock that ended, or a room joined and left between.
 		p.fresh, p.lower = true, 0
-		if !m.joinedIn(since, p.upper) {
-			p.lower = p.upper - 1
-		}
+		p.ended = !m.joinedIn(since, p.upper)
+	}
+	if p.ended {
+		p.lower = p.upper - 1
 	}
 	return p
 }
@@ -287,10 +292,14 @@ func (a *answer) appendRooms(ctx context.Context, body []byte) ([]byte, error) {
 				return nil, err
 			}
 			a.tight = len(body) > maxAnswer
-			var err error
-			if body, err = section.write(ctx, body, p); err != nil {
+			written, err := section.write(ctx, body, p)
+			if matrixerror.Is(err, "M_NOT_FOUND") {
+				continue // purged; the record that says so is on its way
+			}
+			if err != nil {
 				return nil, err
 			}
+			body = written
 		}
 		if len(body) == open {
 			body = body[:mark]

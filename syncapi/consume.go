@@ -221,7 +221,9 @@ func (c *consumer) applyAll(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			if c.unflushed > 0 {
-				c.retry(ctx, func() error { return c.flush(ctx, &storage.Batch{}) })
+				if c.flushed(ctx, &storage.Batch{}) != nil {
+					return nil // stopped
+				}
 			}
 			continue
 		case b := <-c.in:
@@ -237,6 +239,9 @@ func (c *consumer) applyAll(ctx context.Context) error {
 			}
 		}
 		if err := c.apply(ctx, batches); err != nil {
+			if ctx.Err() != nil {
+				return nil // stopped
+			}
 			return err
 		}
 	}
@@ -257,8 +262,8 @@ func (c *consumer) apply(ctx context.Context, batches []batch) error {
 		}
 	}
 	if a.rows.Urgent() {
-		if !c.retry(ctx, func() error { return c.flush(ctx, &a.rows) }) {
-			return nil
+		if err := c.flushed(ctx, &a.rows); err != nil {
+			return err
 		}
 	}
 	a.apply()
@@ -270,24 +275,14 @@ func (c *consumer) apply(ctx context.Context, batches []batch) error {
 	c.view.publish(next)
 	a.wake()
 	if c.unflushed += n; c.unflushed >= flushRecords {
-		c.retry(ctx, func() error { return c.flush(ctx, &storage.Batch{}) })
+		return c.flushed(ctx, &storage.Batch{})
 	}
 	return nil
 }
 
-// retry tries f until it succeeds; false when ctx is done before.
-func (c *consumer) retry(ctx context.Context, f func() error) bool {
-	for {
-		err := f()
-		if err == nil {
-			return true
-		}
-		if ctx.Err() != nil {
-			return false
-		}
-		c.view.log.WithError(err).Error("Cannot store the view")
-		pause(ctx, retryRead)
-	}
+// flushed is flush, until it succeeds or ctx is done.
+func (c *consumer) flushed(ctx context.Context, rows *storage.Batch) error {
+	return c.view.retry(ctx, "Cannot store the view", func() error { return c.flush(ctx, rows) })
 }
 
 // flush stores rows together with the positions that lag behind, and how far

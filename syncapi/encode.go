@@ -80,7 +80,11 @@ func (s *shown) appendUnsigned(dst []byte, ev *event) []byte {
 	dst = append(dst, `{"age":`...)
 	dst = strconv.AppendInt(dst, max(s.now-ev.OriginServerTS(), 0), 10)
 	if s.memberAt != nil {
-		membership := s.memberAt(ev.Position.Seq)
+		seq := ev.Position.Seq
+		if ev.Position.Sub < 0 {
+			seq-- // fetched from before it
+		}
+		membership := s.memberAt(seq)
 		if membership == "" {
 			membership = "leave"
 		}

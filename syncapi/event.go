@@ -1,6 +1,7 @@
 package syncapi
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
@@ -44,6 +45,42 @@ func fromAllStored(stored []*roomapi.StoredEvent) []*event {
 		out[i] = fromStored(s)
 	}
 	return out
+}
+
+// holds tells whether the event is the one with the ID, or has it among its changes.
+func (e *event) holds(eventID string) bool {
+	if e.Event != nil && e.EventID() == eventID {
+		return true
+	}
+	return slices.ContainsFunc(e.changes, func(c change) bool { return c.ev != nil && c.eventID == eventID })
+}
+
+// without is a copy in which the event with the ID is redacted.
+func (e *event) without(eventID, by string) (*event, error) {
+	fresh := &event{StoredEvent: e.StoredEvent, hidden: e.hidden, limited: e.limited, hvBefore: e.hvBefore, memberBefore: e.memberBefore, rel: e.rel}
+	if e.Event != nil && e.EventID() == eventID {
+		left, err := e.Redact()
+		if err != nil {
+			return nil, err
+		}
+		stored := *e.StoredEvent
+		stored.Event, stored.RedactedBy = left, by
+		fresh.StoredEvent, fresh.rel = &stored, nil
+	}
+	fresh.changes = slices.Clone(e.changes)
+	for i := range fresh.changes {
+		c := &fresh.changes[i]
+		switch {
+		case c.ev == e:
+			c.ev = fresh
+		case c.ev != nil && c.eventID == eventID:
+			var err error
+			if c.ev, err = c.ev.without(eventID, by); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return fresh, nil
 }
 
 // client returns the event's client format without room_id, unsigned and the

@@ -2,6 +2,7 @@ package syncapi
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 
@@ -12,26 +13,54 @@ import (
 const typeMember = "m.room.member"
 
 // lazyMembers adds the member events that a lazily loading client needs to
-// show the timeline, and leaves out those of a whole state that it does not.
+// show the timeline, and leaves out those of a whole state that it does not. It
+// returns which ones it needs.
 // spec: client-server-api §lazy-loading-room-members
-func (a *answer) lazyMembers(ctx context.Context, p *part, t *timeline, state stateMap) (stateMap, error) {
-	need := map[string]struct{}{}
-	for _, ev := range t.events {
-		need[ev.Sender()] = struct{}{}
+func (a *answer) lazyMembers(ctx context.Context, p *part, t *timeline, state stateMap) (stateMap, map[gomatrixserverlib.StateKey]struct{}, error) {
+	need, err := a.neededMembers(ctx, p, t)
+	if err != nil {
+		return nil, nil, err
 	}
 	if p.fresh {
-		need[a.u.id] = struct{}{}
+		maps.DeleteFunc(state, func(key gomatrixserverlib.StateKey, _ *event) bool {
+			_, ok := need[key]
+			return key.Type == typeMember && !ok
+		})
+	}
+	var ask []gomatrixserverlib.StateKey
+	for key := range need {
+		if _, ok := state[key]; !ok {
+			ask = append(ask, key)
+		}
+	}
+	if len(ask) == 0 {
+		return state, need, nil
+	}
+	members, err := a.stateAt(ctx, p, p.upper, roomapi.StateRequest{Keys: ask})
+	if err != nil {
+		return nil, nil, err
+	}
+	maps.Copy(members, state)
+	return members, need, nil
+}
+
+// neededMembers are the senders of the timeline's events, and of a fresh room
+// the user and its heroes, but for those whom the client has.
+func (a *answer) neededMembers(ctx context.Context, p *part, t *timeline) (map[gomatrixserverlib.StateKey]struct{}, error) {
+	need := map[gomatrixserverlib.StateKey]struct{}{}
+	memberOf := func(id string) gomatrixserverlib.StateKey {
+		return gomatrixserverlib.StateKey{Type: typeMember, StateKey: id}
+	}
+	for _, ev := range t.events {
+		need[memberOf(ev.Sender())] = struct{}{}
+	}
+	if p.fresh {
 		heroes, err := a.heroes(ctx, p)
 		if err != nil {
 			return nil, err
 		}
-		for _, id := range heroes {
-			need[id] = struct{}{}
-		}
-		for key := range state {
-			if _, ok := need[key.StateKey]; key.Type == typeMember && !ok {
-				delete(state, key)
-			}
+		for _, id := range append(heroes, a.u.id) {
+			need[memberOf(id)] = struct{}{}
 		}
 	}
 	// Who joined or changed within the timeline is told by the timeline, once
@@ -39,62 +68,19 @@ func (a *answer) lazyMembers(ctx context.Context, p *part, t *timeline, state st
 	for _, ev := range t.events {
 		if ev.Type() == typeMember && ev.StateKey() != nil && !a.req.stateAfter {
 			if i := slices.IndexFunc(t.events, func(e *event) bool { return e.Sender() == *ev.StateKey() }); i < 0 || t.events[i] == ev {
-				delete(need, *ev.StateKey())
+				delete(need, ev.Key())
 			}
 		}
 	}
-	for id := range need {
-		if _, ok := state[gomatrixserverlib.StateKey{Type: typeMember, StateKey: id}]; ok {
-			delete(need, id)
-		}
+	if !a.filter.redundant() && !p.fresh && t.whole {
+		maps.DeleteFunc(need, func(key gomatrixserverlib.StateKey, _ struct{}) bool {
+			return a.device.has(p.room.id, key.StateKey) && !memberChanged(t.window, key)
+		})
 	}
-	return a.addMembers(ctx, p, t, state, need)
+	return need, nil
 }
 
-// addMembers adds the member events of the users that the client does not
-// have: at the start of the timeline, or at its end for state_after.
-func (a *answer) addMembers(ctx context.Context, p *part, t *timeline, state stateMap, need map[string]struct{}) (stateMap, error) {
-	sent := a.device
-	if !a.filter.redundant() && !p.fresh {
-		for id := range need {
-			if sent.has(p.room.id, id) && !memberChanged(t.window, id) && t.whole {
-				delete(need, id)
-			}
-		}
-	}
-	if len(need) > 0 {
-		at := p.upper
-		if !a.req.stateAfter {
-			at = t.firstSeq() - 1
-		}
-		req := &roomapi.StateRequest{RoomID: p.room.id, AtSeq: max(at, 1)}
-		for id := range need {
-			req.Keys = append(req.Keys, gomatrixserverlib.StateKey{Type: typeMember, StateKey: id})
-		}
-		if p.room.unchangedSince(at) {
-			req.AtSeq = 0
-		}
-		res, err := roomapi.QueryState.Call(ctx, a.s.caller, req)
-		if err != nil {
-			return nil, err
-		}
-		if state == nil {
-			state = stateMap{}
-		}
-		for _, stored := range res.Events {
-			state[stored.Key()] = fromStored(stored)
-		}
-	}
-	for key, ev := range state {
-		if key.Type == typeMember && ev != nil {
-			sent.add(p.room.id, key.StateKey)
-		}
-	}
-	return state, nil
-}
-
-func memberChanged(window []*event, userID string) bool {
-	key := gomatrixserverlib.StateKey{Type: typeMember, StateKey: userID}
+func memberChanged(window []*event, key gomatrixserverlib.StateKey) bool {
 	return slices.ContainsFunc(window, func(ev *event) bool {
 		return slices.ContainsFunc(ev.changes, func(c change) bool { return c.StateKey == key })
 	})
@@ -176,11 +162,13 @@ func (d *sentDevice) has(room, user string) bool {
 	return ok
 }
 
-// add notes a member event in the answer being built.
-func (d *sentDevice) add(room, user string) {
+// note notes the member events in the answer being built.
+func (d *sentDevice) note(room string, state stateMap) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.offered) < maxSentMembers {
-		d.offered[sentKey{room, user}] = struct{}{}
+	for key, ev := range state {
+		if key.Type == typeMember && ev != nil && len(d.offered) < maxSentMembers {
+			d.offered[sentKey{room, key.StateKey}] = struct{}{}
+		}
 	}
 }

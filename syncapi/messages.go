@@ -146,7 +146,8 @@ func (s *Server) page(ctx context.Context, v *viewer, f *eventFilter, h history)
 		if out.from == (roomapi.Position{}) {
 			out.history.from = firstPoint(res, h.backwards)
 		}
-		out.next, out.more = res.Next, res.More
+		// Beyond a gap there may be more, once it has been fetched.
+		out.next, out.more = res.Next, res.More || len(res.Gap) > 0 && len(out.events) > 0
 		from = res.Next
 		if !res.More {
 			break

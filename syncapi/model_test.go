@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
@@ -63,7 +64,31 @@ type modelRoom struct {
 	partition int
 	events    []*event
 	state     map[gomatrixserverlib.StateKey]*event
-	hv        string
+	// history has each change of state, latest the Seq of the last record.
+	history []modelChange
+	latest  int64
+	// only are events that have no place in the timeline.
+	only []*event
+	// gap holds what is missing before the first event.
+	gap []string
+	hv  string
+}
+
+// modelChange is a change of a room's state; ev is nil where it was removed.
+type modelChange struct {
+	seq int64
+	key gomatrixserverlib.StateKey
+	ev  *event
+}
+
+// set changes an entry of the state.
+func (r *modelRoom) set(seq int64, key gomatrixserverlib.StateKey, ev *event) {
+	r.history = append(r.history, modelChange{seq, key, ev})
+	if ev == nil {
+		delete(r.state, key)
+	} else {
+		r.state[key] = ev
+	}
 }
 
 func newModel(t testing.TB) *model { return newModelOn(t, false) }
@@ -191,8 +216,9 @@ func (m *model) send(e sent) string {
 		}
 		rec.Changes = append(rec.Changes, c)
 		rec.Membership = built.Membership()
-		r.state[key] = ev
+		r.set(pos.Seq, key, ev)
 	}
+	r.latest = pos.Seq
 	if e.redacts != "" {
 		r.redact(m.t, e.redacts, built.EventID())
 	}
@@ -511,11 +537,13 @@ func (m *model) accountData(_ context.Context, r *userapi.AccountDataRequest) (*
 // stateAt is a room's state right after a position; 0 is now.
 func (r *modelRoom) stateAt(seq int64) map[gomatrixserverlib.StateKey]*event {
 	out := map[gomatrixserverlib.StateKey]*event{}
-	for _, ev := range r.events {
-		if ev.IsState() && (seq == 0 || ev.Position.Seq <= seq) {
-			out[ev.Key()] = ev
+	for _, c := range r.history {
+		if seq != 0 && c.seq > seq {
+			break
 		}
+		out[c.key] = c.ev
 	}
+	maps.DeleteFunc(out, func(_ gomatrixserverlib.StateKey, ev *event) bool { return ev == nil })
 	return out
 }
 
@@ -529,7 +557,7 @@ func (m *model) state(_ context.Context, r *roomapi.StateRequest) (*roomapi.Stat
 	}
 	at := roomapi.Position{Partition: room.partition, Seq: r.AtSeq}
 	if r.AtSeq == 0 {
-		at = room.events[len(room.events)-1].Position
+		at.Seq = room.latest
 	}
 	res := &roomapi.StateResponse{RoomVersion: testVersion, At: at}
 	for key, ev := range room.stateAt(r.AtSeq) {
@@ -546,7 +574,10 @@ func (m *model) stateChanges(_ context.Context, r *roomapi.StateChangesRequest) 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.count("state_changes")
-	room := m.room(r.RoomID)
+	room, ok := m.rooms[r.RoomID]
+	if !ok {
+		return nil, matrixerror.NotFound("no such room")
+	}
 	from, to := room.stateAt(max(r.FromSeq, -1)), room.stateAt(r.ToSeq)
 	if r.FromSeq == 0 {
 		from = nil
@@ -555,6 +586,11 @@ func (m *model) stateChanges(_ context.Context, r *roomapi.StateChangesRequest) 
 	for key, ev := range to {
 		if from[key] == nil || from[key].EventID() != ev.EventID() {
 			res.Events = append(res.Events, ev.StoredEvent)
+		}
+	}
+	for key := range from {
+		if to[key] == nil {
+			res.Removed = append(res.Removed, key)
 		}
 	}
 	return res, nil
@@ -570,7 +606,7 @@ func (m *model) events(_ context.Context, r *roomapi.EventsRequest) (*roomapi.Ev
 			if r.RoomID != "" && r.RoomID != roomID {
 				continue
 			}
-			for _, ev := range room.events {
+			for _, ev := range slices.Concat(room.events, room.only) {
 				if ev.EventID() == id && (r.Viewer == "" || visible(room.changes(r.Viewer), ev, r.Viewer)) {
 					res.Events = append(res.Events, ev.StoredEvent)
 				}
@@ -582,9 +618,13 @@ func (m *model) events(_ context.Context, r *roomapi.EventsRequest) (*roomapi.Ev
 
 func (r *modelRoom) changes(user string) []storage.Membership {
 	var out []storage.Membership
-	for _, ev := range r.events {
-		if ev.isTarget(user) {
-			out = append(out, storage.Membership{Seq: ev.Position.Seq, Membership: ev.Membership()})
+	for _, c := range r.history {
+		if c.key == (gomatrixserverlib.StateKey{Type: typeMember, StateKey: user}) {
+			m := storage.Membership{Seq: c.seq, Membership: "leave"}
+			if c.ev != nil {
+				m.Membership = c.ev.Membership()
+			}
+			out = append(out, m)
 		}
 	}
 	return out
@@ -594,7 +634,10 @@ func (m *model) history(_ context.Context, r *roomapi.HistoryRequest) (*roomapi.
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.count("history")
-	room := m.room(r.RoomID)
+	room, ok := m.rooms[r.RoomID]
+	if !ok {
+		return nil, matrixerror.NotFound("no such room")
+	}
 	all := slices.Clone(room.events)
 	if r.Backwards {
 		slices.Reverse(all)
@@ -622,6 +665,9 @@ func (m *model) history(_ context.Context, r *roomapi.HistoryRequest) (*roomapi.
 		if r.Backwards {
 			res.Next = before(pos)
 		}
+	}
+	if r.Backwards && !res.More && (len(all) == 0 || r.To.Less(all[len(all)-1].Position)) {
+		res.Gap = room.gap
 	}
 	return res, nil
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"slices"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -24,6 +26,52 @@ func (a *answer) appendInvite(ctx context.Context, body []byte, p *part) ([]byte
 // appendKnock appends a room that the user has knocked on.
 func (a *answer) appendKnock(ctx context.Context, body []byte, p *part) ([]byte, error) {
 	return a.appendStripped(ctx, body, p, "knock_state")
+}
+
+// maxStripped bounds the entries of the stripped state of a room of others.
+const maxStripped = 200
+
+// outside is what is kept of a membership of a room that we are not in: of an
+// invite or a knock the stripped state, a JSON array with the event itself; of
+// the end of one the event, as clients see it. "" if there is nothing.
+func (t *told) outside() string {
+	if t.Membership != "invite" && t.Membership != "knock" {
+		if t.ev == nil {
+			return ""
+		}
+		return string(t.ev.AppendClient(nil, gomatrixserverlib.ClientFormat{OmitRoomID: true}))
+	}
+	var list []jsontext.Value
+	if json.Unmarshal(t.StrippedState, &list) != nil {
+		list = nil
+	}
+	out := []byte{'['}
+	own := false
+	for _, raw := range list[:min(len(list), maxStripped)] {
+		var e strippedEvent
+		if json.Unmarshal(raw, &e) != nil || e.Type == "" || e.StateKey == nil || e.Sender == "" || e.Content.Kind() != '{' {
+			continue // what is no stripped event tells nothing
+		}
+		pruned, err := json.Marshal(&e)
+		if err != nil {
+			continue
+		}
+		out = append(comma(out), pruned...)
+		own = own || e.Type == typeMember && *e.StateKey == *t.OutputRecord.StateKey
+	}
+	if t.ev != nil && !own {
+		out = t.ev.AppendClient(comma(out), gomatrixserverlib.ClientFormat{Stripped: true})
+	}
+	return string(append(out, ']'))
+}
+
+// strippedEvent has the members that stripped state events are pruned to.
+// spec: client-server-api §stripped-state
+type strippedEvent struct {
+	Content  jsontext.Value `json:"content"`
+	Sender   string         `json:"sender"`
+	StateKey *string        `json:"state_key"`
+	Type     string         `json:"type"`
 }
 
 func (a *answer) appendStripped(ctx context.Context, body []byte, p *part, name string) ([]byte, error) {
@@ -52,6 +100,9 @@ func (a *answer) strippedState(ctx context.Context, p *part) (jsontext.Value, er
 		keys = append(keys, gomatrixserverlib.StateKey{Type: typeMember, StateKey: p.now.Sender})
 	}
 	res, err := roomapi.QueryState.Call(ctx, a.s.caller, &roomapi.StateRequest{RoomID: p.room.id, Keys: keys})
+	if matrixerror.Is(err, "M_NOT_FOUND") {
+		return jsontext.Value("[]"), nil // of others, and they told nothing
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -65,15 +116,21 @@ func (a *answer) strippedState(ctx context.Context, p *part) (jsontext.Value, er
 // appendLeft appends a room that the user has left or was banned from, as it
 // was until then.
 func (a *answer) appendLeft(ctx context.Context, body []byte, p *part) ([]byte, error) {
-	t, err := a.timeline(ctx, p)
-	if err != nil {
-		return nil, err
+	if p.now.Stripped != "" {
+		return a.appendEnded(body, p), nil
+	}
+	t := &timeline{start: roomapi.Position{Partition: p.room.partition, Seq: p.lower}, lower: p.lower}
+	var state []*event
+	var err error
+	if !p.ended {
+		if t, err = a.timeline(ctx, p); err != nil {
+			return nil, err
+		}
+		if state, err = a.stateOf(ctx, p, t); err != nil {
+			return nil, err
+		}
 	}
 	if err := a.ownLeave(ctx, p, t); err != nil {
-		return nil, err
-	}
-	state, err := a.leftState(ctx, p, t)
-	if err != nil {
 		return nil, err
 	}
 	body = append(appendKey(body, p.room.id), '{')
@@ -109,13 +166,13 @@ func (a *answer) ownLeave(ctx context.Context, p *part, t *timeline) error {
 	return nil
 }
 
-// leftState is the state that a user who has left may see: none of a room
-// that was never joined.
-func (a *answer) leftState(ctx context.Context, p *part, t *timeline) ([]*event, error) {
-	for _, c := range p.changes {
-		if c.Membership == "join" && c.Seq <= p.upper {
-			return a.stateOf(ctx, p, t)
-		}
+// appendEnded appends the end of an invite or a knock of a room that we are not in.
+func (a *answer) appendEnded(body []byte, p *part) []byte {
+	body = append(appendKey(body, p.room.id), `{"timeline":{"events":[`...)
+	if a.filter.Room.Timeline.wants(typeMember, p.now.Sender) {
+		body = append(body, p.now.Stripped...)
 	}
-	return nil, nil
+	body = append(body, `],"limited":false,"prev_batch":`...)
+	body = appendString(body, timelineToken(roomapi.Position{Partition: p.room.partition, Seq: p.lower}))
+	return append(body, `}}`...)
 }

@@ -78,32 +78,27 @@ func (r *room) touch(rec *roomapi.OutputRecord) {
 	r.joined, r.invited, r.counted = rec.JoinedCount, rec.InvitedCount, rec.Position.Seq
 }
 
-// redact replaces an event of the tail by what a redaction has left of it.
+// redact replaces an event of the tail, and of changes there, by what a
+// redaction has left of it.
 func (r *room) redact(eventID, by string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i, ev := range r.tail.events {
-		if ev.hidden || ev.EventID() != eventID {
+	var events []*event // a new slice: readers may hold the old one
+	for i, old := range r.tail.events {
+		if !old.holds(eventID) {
 			continue
 		}
-		left, err := ev.Redact()
+		fresh, err := old.without(eventID, by)
 		if err != nil {
 			return err
 		}
-		stored := *ev.StoredEvent
-		stored.Event, stored.RedactedBy = left, by
-		// A new slice: readers may hold the old one.
-		events := slices.Clone(r.tail.events)
-		fresh := &event{StoredEvent: &stored, limited: ev.limited, hvBefore: ev.hvBefore, memberBefore: ev.memberBefore}
-		fresh.changes = slices.Clone(ev.changes)
-		for j := range fresh.changes {
-			if fresh.changes[j].ev == ev {
-				fresh.changes[j].ev = fresh
-			}
+		if events == nil {
+			events = slices.Clone(r.tail.events)
 		}
 		events[i] = fresh
+	}
+	if events != nil {
 		r.tail.events = events
-		return nil
 	}
 	return nil
 }

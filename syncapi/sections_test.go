@@ -282,7 +282,7 @@ func TestStateWithoutEvent(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.publish(&roomapi.OutputRecord{Kind: roomapi.OutputState, RoomID: testRoom, JoinedCount: 2,
-		Changes: []roomapi.StateChange{{Type: "m.room.topic", EventID: topic.EventID()}}}, topic.JSON())
+		Changes: []roomapi.StateChange{{Type: "m.room.topic", EventID: topic.EventID(), Line: 1}}}, nil, topic.JSON())
 	id := m.message(testRoom, alice, "x")
 	m.settle()
 	room := m.sync(bob, since).Rooms.Join[testRoom]
@@ -305,7 +305,7 @@ func TestInviteFromOutside(t *testing.T) {
 	m.settle()
 	for range 2 {
 		got, ok := m.sync(bob, since).Rooms.Invite["!x:remote"]
-		if !ok || !slices.Equal(got.State.types(), []string{"m.room.name"}) {
+		if !ok || !slices.Equal(got.State.types(), []string{typeMember, "m.room.name"}) {
 			t.Fatalf("%+v", got)
 		}
 		m.restart()

@@ -14,26 +14,27 @@ import (
 type stateMap map[gomatrixserverlib.StateKey]*event
 
 // stateOf finds the state events that go with a timeline: the whole state of
-// fresh rooms, else what changed; up to the timeline's start, or to its end
-// for state_after.
+// fresh rooms, else what changed; as it was at the timeline's start, or for
+// state_after at its end. What changed in between without the timeline telling
+// (resolutions, events that the filter leaves out) is in it either way.
 func (a *answer) stateOf(ctx context.Context, p *part, t *timeline) ([]*event, error) {
-	var state stateMap
-	var err error
-	switch {
-	case p.fresh:
-		state, err = a.wholeState(ctx, p, t)
-	case a.req.stateAfter:
-		state, err = a.delta(ctx, p, t, p.lower, p.upper)
-	default:
-		state, err = a.deltaBefore(ctx, p, t)
-	}
+	state, err := a.stateAtEnd(ctx, p, t)
 	if err != nil {
 		return nil, err
 	}
+	var needed map[gomatrixserverlib.StateKey]struct{}
 	if a.filter.lazy() {
-		if state, err = a.lazyMembers(ctx, p, t, state); err != nil {
+		if state, needed, err = a.lazyMembers(ctx, p, t, state); err != nil {
 			return nil, err
 		}
+	}
+	if !a.req.stateAfter {
+		if state, err = a.rewind(ctx, p, t, state, needed); err != nil {
+			return nil, err
+		}
+	}
+	if a.filter.lazy() {
+		a.device.note(p.room.id, state)
 	}
 	out := make([]*event, 0, len(state))
 	for _, ev := range state {
@@ -53,37 +54,92 @@ func (a *answer) stateOf(ctx context.Context, p *part, t *timeline) ([]*event, e
 	return out, nil
 }
 
-// wholeState is the state of a fresh room.
-func (a *answer) wholeState(ctx context.Context, p *part, t *timeline) (stateMap, error) {
-	at := p.upper
-	if !a.req.stateAfter {
-		if t.fromCreate {
-			return stateMap{}, nil // the timeline tells all of it
-		}
-		if len(t.events) > 0 {
-			at = t.events[0].Position.Seq - 1
-		} else if !t.limited {
-			at = p.upper
-		}
+// stateAtEnd is the state at the part's upper end: all of it for a fresh room
+// (lazily loading clients get no members yet), else what changed since lower.
+func (a *answer) stateAtEnd(ctx context.Context, p *part, t *timeline) (stateMap, error) {
+	switch {
+	case !p.fresh:
+		return a.delta(ctx, p, p.lower, p.upper)
+	case t.whole && p.lower == 0:
+		return changesOf(t.window, 0, p.upper), nil // since the room began
 	}
+	return a.stateAt(ctx, p, p.upper, roomapi.StateRequest{WithoutMembers: a.filter.lazy()})
+}
+
+// stateAt asks for state of the room right after the Seq.
+func (a *answer) stateAt(ctx context.Context, p *part, at int64, req roomapi.StateRequest) (stateMap, error) {
 	if at < 1 {
 		return stateMap{}, nil
 	}
-	req := &roomapi.StateRequest{RoomID: p.room.id, AtSeq: at, WithoutMembers: a.filter.lazy()}
-	if p.room.unchangedSince(at) {
-		req.AtSeq = 0 // the current state, which the room server has in memory
+	req.RoomID = p.room.id
+	if p.room.unchangedSince(at) { // the current state, which the room server has in memory
+		current := req
+		res, err := roomapi.QueryState.Call(ctx, a.s.caller, &current)
+		if err != nil {
+			return nil, err
+		}
+		if p.room.unchangedBetween(at, res.At.Seq) {
+			return stateFrom(res.Events), nil
+		}
 	}
-	res, err := roomapi.QueryState.Call(ctx, a.s.caller, req)
+	req.AtSeq = at
+	res, err := roomapi.QueryState.Call(ctx, a.s.caller, &req)
 	if err != nil {
 		return nil, err
 	}
-	if req.AtSeq == 0 && !p.room.unchangedBetween(at, res.At.Seq) {
-		req = &roomapi.StateRequest{RoomID: p.room.id, AtSeq: at, WithoutMembers: req.WithoutMembers}
-		if res, err = roomapi.QueryState.Call(ctx, a.s.caller, req); err != nil {
-			return nil, err
+	return stateFrom(res.Events), nil
+}
+
+// rewind turns the state at a timeline's end into the one that the client
+// starts from: entries that the timeline leaves as they are at the end are
+// given as they were before it, all others as they are.
+func (a *answer) rewind(ctx context.Context, p *part, t *timeline, state stateMap, needed map[gomatrixserverlib.StateKey]struct{}) (stateMap, error) {
+	last := stateMap{}
+	for _, ev := range t.events {
+		if ev.IsState() {
+			last[ev.Key()] = ev
 		}
 	}
-	return stateFrom(res.Events), nil
+	start := t.firstSeq() - 1
+	if p.fresh && len(t.events) > 0 {
+		start = t.events[0].Position.Seq - 1
+	}
+	var ask, changed []gomatrixserverlib.StateKey
+	for key, ev := range last {
+		if now := state[key]; now == nil || now.EventID() != ev.EventID() {
+			delete(last, key)
+			continue
+		}
+		if _, need := needed[key]; need || p.fresh {
+			ask = append(ask, key)
+		} else if start > p.lower {
+			changed = append(changed, key)
+		}
+	}
+	if len(last) == 0 {
+		return state, nil
+	}
+	state = maps.Clone(state)
+	maps.DeleteFunc(state, func(key gomatrixserverlib.StateKey, _ *event) bool { return last[key] != nil })
+	if len(ask) > 0 && !t.fromCreate {
+		old, err := a.stateAt(ctx, p, start, roomapi.StateRequest{Keys: ask})
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(state, old)
+	}
+	if len(changed) > 0 {
+		old, err := a.delta(ctx, p, p.lower, start)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range changed {
+			if ev := old[key]; ev != nil {
+				state[key] = ev
+			}
+		}
+	}
+	return state, nil
 }
 
 func stateFrom(events []*roomapi.StoredEvent) stateMap {
@@ -118,12 +174,12 @@ func (r *room) unchangedBetween(seq, upTo int64) bool {
 }
 
 // delta is how the room's state changed in (from, to].
-func (a *answer) delta(ctx context.Context, p *part, t *timeline, from, to int64) (stateMap, error) {
+func (a *answer) delta(ctx context.Context, p *part, from, to int64) (stateMap, error) {
 	if to <= from {
 		return nil, nil
 	}
-	if t.whole && from >= p.lower {
-		return changesOf(t.window, from, to), nil
+	if window, whole := p.room.window(from, to); whole {
+		return changesOf(window, from, to), nil
 	}
 	res, err := roomapi.QueryStateChanges.Call(ctx, a.s.caller, &roomapi.StateChangesRequest{RoomID: p.room.id, FromSeq: from, ToSeq: to})
 	if err != nil {
@@ -152,42 +208,4 @@ func changesOf(window []*event, from, to int64) stateMap {
 		}
 	}
 	return out
-}
-
-// deltaBefore is the change of state between the client's token and the start
-// of the timeline, and with it what changed later without the timeline telling:
-// resolutions, and events that the filter leaves out.
-func (a *answer) deltaBefore(ctx context.Context, p *part, t *timeline) (stateMap, error) {
-	state, err := a.delta(ctx, p, t, p.lower, t.firstSeq()-1)
-	if err != nil {
-		return nil, err
-	}
-	if t.whole && !hasChanges(t.window) {
-		return state, nil
-	}
-	later, err := a.delta(ctx, p, t, max(t.firstSeq()-1, p.lower), p.upper)
-	if err != nil || len(later) == 0 {
-		return state, err
-	}
-	told := map[gomatrixserverlib.StateKey]struct{}{}
-	for _, ev := range t.events {
-		if ev.IsState() {
-			told[ev.Key()] = struct{}{}
-		}
-	}
-	if state == nil {
-		state = stateMap{}
-	} else {
-		state = maps.Clone(state)
-	}
-	for key, ev := range later {
-		if _, ok := told[key]; !ok {
-			state[key] = ev
-		}
-	}
-	return state, nil
-}
-
-func hasChanges(window []*event) bool {
-	return slices.ContainsFunc(window, func(ev *event) bool { return len(ev.changes) > 0 })
 }

@@ -2,6 +2,7 @@ package syncapi
 
 import (
 	"context"
+	"slices"
 
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -43,27 +44,30 @@ func (a *answer) timeline(ctx context.Context, p *part) (*timeline, error) {
 	}
 	t := &timeline{lower: p.lower}
 	t.window, t.whole = p.room.window(p.lower, p.upper)
-	if !t.whole && len(t.window) > 0 && isCreate(t.window[0]) {
+	if !t.whole && p.lower == 0 && len(t.window) > 0 && isCreate(t.window[0]) {
 		t.whole = true
 	}
-	taken, stopped := a.takeTail(t, p, limit)
+	taken, gap, full := a.takeTail(t, p, limit)
 	switch {
-	case stopped:
+	case full, gap != nil && !p.fresh:
 		t.limited = true
-	case !t.whole:
-		older, err := a.olderEvents(ctx, t, p, limit-len(taken))
+	case gap != nil, !t.whole:
+		// A fresh room is shown with what has been fetched of its past.
+		from := roomapi.Position{Partition: p.room.partition, Seq: p.upper}
+		if gap != nil {
+			from = before(gap.Position)
+		} else if len(t.window) > 0 {
+			from = before(t.window[0].Position)
+		}
+		older, err := a.olderEvents(ctx, t, p, from, limit-len(taken))
 		if err != nil {
 			return nil, err
 		}
 		taken = append(taken, older...)
 	}
-	t.events = make([]*event, len(taken))
-	for i, ev := range taken {
-		t.events[len(taken)-1-i] = ev
-	}
-	if len(t.events) > 0 && isCreate(t.events[0]) {
-		t.fromCreate = true
-	}
+	slices.Reverse(taken)
+	t.events = taken
+	t.fromCreate = len(taken) > 0 && isCreate(taken[0])
 	switch {
 	case !t.limited && p.lower > 0:
 		t.start = roomapi.Position{Partition: p.room.partition, Seq: p.lower}
@@ -77,23 +81,22 @@ func (a *answer) timeline(ctx context.Context, p *part) (*timeline, error) {
 
 func isCreate(ev *event) bool { return !ev.hidden && ev.Type() == "m.room.create" }
 
-// takeTail takes up to limit events of the tail, newest first. stopped tells
-// that there are more, or a gap.
-func (a *answer) takeTail(t *timeline, p *part, limit int) (taken []*event, stopped bool) {
+// takeTail takes up to limit events of the tail, newest first. It stops at an
+// event with a gap before it, which it returns, and where there are more (full).
+func (a *answer) takeTail(t *timeline, p *part, limit int) (taken []*event, gap *event, full bool) {
 	for i := len(t.window) - 1; i >= 0; i-- {
 		ev := t.window[i]
-		if ev.hidden || !a.shows(p, ev) {
-			continue
+		if !ev.hidden && a.shows(p, ev) {
+			if len(taken) == limit {
+				return taken, nil, true
+			}
+			taken = append(taken, ev)
 		}
-		if len(taken) == limit {
-			return taken, true
-		}
-		taken = append(taken, ev)
 		if ev.limited {
-			return taken, true
+			return taken, ev, false
 		}
 	}
-	return taken, false
+	return taken, nil, false
 }
 
 // shows tells whether an event of the tail is for this client.
@@ -111,11 +114,7 @@ func (a *answer) wants(ev *event) bool {
 
 // olderEvents asks the room server for what comes before the tail, newest
 // first, and sets whether the timeline is limited.
-func (a *answer) olderEvents(ctx context.Context, t *timeline, p *part, want int) ([]*event, error) {
-	from := roomapi.Position{Partition: p.room.partition, Seq: p.upper}
-	if len(t.window) > 0 {
-		from = before(t.window[0].Position)
-	}
+func (a *answer) olderEvents(ctx context.Context, t *timeline, p *part, from roomapi.Position, want int) ([]*event, error) {
 	to := roomapi.Position{Partition: p.room.partition, Seq: p.lower}
 	var taken []*event
 	for range maxHistoryPages {
@@ -125,6 +124,10 @@ func (a *answer) olderEvents(ctx context.Context, t *timeline, p *part, want int
 			return nil, err
 		}
 		for _, stored := range res.Events {
+			if !p.fresh && stored.Position.Sub < 0 { // there was a gap
+				t.limited = true
+				return taken, nil
+			}
 			ev := fromStored(stored)
 			if !a.wants(ev) {
 				continue

@@ -253,7 +253,7 @@ func (s *Server) advance(ctx context.Context, fold *unread, u *user, p *part, m 
 	}
 	judge := s.judge(u, p.room)
 	for _, ev := range events {
-		if ev.hidden {
+		if ev.hidden || ev.Position.Sub < 0 { // what was fetched of the past is no news
 			continue
 		}
 		if ev.Type() == "m.room.redaction" {

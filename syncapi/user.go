@@ -346,6 +346,20 @@ func (v *view) changeMembership(u *user, r *room, c storage.Membership) {
 	}
 }
 
+// purge forgets the user's part in a room up to a Seq. v.mu and u.mu are held.
+func (u *user) purge(r *room, seq int64) {
+	delete(u.counts, r.id)
+	m := u.rooms[r.id]
+	if m == nil {
+		return
+	}
+	m.changes = slices.DeleteFunc(slices.Clone(m.changes), func(c storage.Membership) bool { return c.Seq <= seq })
+	if len(m.changes) == 0 {
+		delete(u.rooms, r.id)
+		delete(r.active, u)
+	}
+}
+
 // forget hides a room from a user until it is entered again.
 func (u *user) forget(roomID string, applied int64) {
 	if m := u.rooms[roomID]; m != nil {

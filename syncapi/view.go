@@ -167,28 +167,6 @@ func (v *view) grownLocked(r *room, by int64) {
 	}
 }
 
-// purge forgets all of a room.
-func (v *view) purge(roomID string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	r, ok := v.rooms[roomID]
-	if !ok {
-		return
-	}
-	if r.place != nil {
-		v.order.Remove(r.place)
-		r.place = nil
-	}
-	v.bytes -= r.forgetTail(v.progress[r.partition])
-	for u := range r.active {
-		u.mu.Lock()
-		delete(u.rooms, roomID)
-		u.mu.Unlock()
-	}
-	clear(r.active)
-	v.dropIdleRoom(r)
-}
-
 // reach waits until the view covers a vector, or ctx is done.
 func (v *view) reach(ctx context.Context, want *vector) bool {
 	for {
@@ -201,6 +179,21 @@ func (v *view) reach(ctx context.Context, want *vector) bool {
 		case <-ctx.Done():
 			return false
 		}
+	}
+}
+
+// retry tries f until it succeeds or ctx is done, which is then the error.
+func (v *view) retry(ctx context.Context, failed string, f func() error) error {
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		v.log.WithError(err).Error(failed)
+		pause(ctx, retryLater)
 	}
 }
 

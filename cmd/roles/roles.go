@@ -66,7 +66,7 @@ func table() []spec {
 		}},
 		{"directory-api", "directoryapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
 			return directoryapi.New(ctx, directoryapi.Deps{Config: w.config.Directory, ServerName: w.config.Global.ServerName,
-				Log: w.log, DB: db, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
+				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
 		{"sync-api", "syncapi", false, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
 			return syncapi.New(ctx, syncapi.Deps{Config: w.config.SyncAPI, ServerName: w.config.Global.ServerName,

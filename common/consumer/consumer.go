@@ -50,6 +50,11 @@ type Options struct {
 	// instance takes (design rule 4: publish what is missing). If it fails it
 	// is called again later; may be nil.
 	OnAcquire func(ctx context.Context, partition int) error
+	// Rebuild is called in place of ErrRecordsGone, for a partition that the log
+	// has dropped records of before they were read, or before there was anything
+	// to read them into: once it has brought the view to where it would be, the
+	// consumer goes on at the topic's start. It must be idempotent; may be nil.
+	Rebuild func(ctx context.Context, partition int) error
 	// OnRelease is called after the last batch of a partition; may be nil.
 	OnRelease func(partition int)
 	// Trim lets the log drop what was read, up to the safe point: for the

@@ -10,7 +10,8 @@
 //
 // With each offset the topic's identity is kept. What does not fit stops the
 // consumer with an error until an operator decides: another topic (ErrTopicChanged),
-// an end below the offset (ErrTopicShorter), a start above it (ErrRecordsGone).
+// an end below the offset (ErrTopicShorter), a start above it (ErrRecordsGone,
+// unless the component can make its view anew without the records: Rebuild).
 // A Derived topic may have lost its end with the power: there the consumer goes
 // on from the new end, since what was lost is published again and readers know
 // by its seq what they have seen. An Ephemeral topic is read from its start when

@@ -163,6 +163,13 @@ func TestCut(t *testing.T) {
 	if err := w.instance(nil).Run(ctx, w.storing()); !errors.Is(err, consumer.ErrRecordsGone) {
 		t.Errorf("records that are gone: %v", err)
 	}
+	rebuilt := make(chan int, partitions)
+	w.start(w.instance(func(o *consumer.Options) {
+		o.Rebuild = func(_ context.Context, partition int) error { rebuilt <- partition; return nil }
+	}), w.storing())
+	w.appendValue(3, "newer")
+	w.until("it was built anew", func() bool { return len(rebuilt) > 0 })
+	w.until("it goes on", w.all(10))
 }
 
 // trims is a log that tells of Trim.

@@ -128,7 +128,14 @@ func (c *Consumer) place(ctx context.Context, l lease.Lease) (int64, error) {
 		return 0, err
 	}
 	next, ephemeral := l.NextOffset, c.o.Topic.Durability == eventlog.Ephemeral
+	known := l.TopicID == c.o.Topic.ID
 	switch {
+	case c.o.Rebuild != nil && (l.TopicID == "" && start > 0 || known && next < start):
+		c.o.Logger.WithField("partition", l.Partition).Warn("Records were dropped before they were read: building the view anew")
+		if err := c.o.Rebuild(ctx, l.Partition); err != nil {
+			return 0, err
+		}
+		next = start
 	case l.TopicID == "":
 		next = start
 	case l.TopicID != c.o.Topic.ID && ephemeral:
@@ -144,7 +151,7 @@ func (c *Consumer) place(ctx context.Context, l lease.Lease) (int64, error) {
 	case next < start:
 		next = start
 	}
-	if next == l.NextOffset && l.TopicID == c.o.Topic.ID {
+	if next == l.NextOffset && known {
 		return next, nil
 	}
 	return next, c.leases.Move(ctx, l, c.o.Topic.ID, next)

@@ -69,6 +69,17 @@ func (d *Database) PurgeRoom(ctx context.Context, tx *sqldb.Tx, roomID string) e
 	return nil
 }
 
+// ClearRoom removes what is known of a room from room.output alone, within a
+// transaction.
+func (d *Database) ClearRoom(ctx context.Context, tx *sqldb.Tx, roomID string) error {
+	for _, text := range []string{deleteRoom, deleteRoomMemberships, deleteRoomAnnotations} {
+		if _, err := tx.Exec(ctx, text, roomID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Rooms reads rows, with their published flags; unknown rooms are left out.
 func (d *Database) Rooms(ctx context.Context, roomIDs []string) (out []api.Room, err error) {
 	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {

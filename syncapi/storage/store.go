@@ -37,14 +37,20 @@ type Batch struct {
 	Receipts []Receipt
 	Markers  []Marker
 	Unread   []Unread
-	// Purge names rooms of which nothing is kept.
-	Purge   []string
-	Rooms   []Room
+	Rooms    []Room
+	// Purge names rooms of which nothing is kept up to a Seq.
+	Purge   []RoomSeq
 	Offsets []Offset
 }
 
 // RoomEvent names an event of a room.
 type RoomEvent struct{ RoomID, EventID string }
+
+// RoomSeq is a point in a room's timeline.
+type RoomSeq struct {
+	RoomID string
+	Seq    int64
+}
 
 // Urgent tells whether readers of the database wait for the batch: whether it
 // holds more than positions, which may lag.
@@ -62,8 +68,8 @@ func (s *Store) Apply(ctx context.Context, b *Batch) error {
 			func() error { return each(b.Receipts, func(r *Receipt) error { return r.put(ctx, tx) }) },
 			func() error { return each(b.Markers, func(m *Marker) error { return m.put(ctx, tx) }) },
 			func() error { return each(b.Unread, func(u *Unread) error { return u.put(ctx, tx) }) },
-			func() error { return each(b.Purge, func(id *string) error { return purge(ctx, tx, *id) }) },
 			func() error { return each(b.Rooms, func(r *Room) error { return r.put(ctx, tx) }) },
+			func() error { return each(b.Purge, func(p *RoomSeq) error { return p.purge(ctx, tx) }) },
 			func() error { return each(b.Offsets, func(o *Offset) error { return o.put(ctx, tx) }) },
 		} {
 			if err := step(); err != nil {
@@ -87,20 +93,16 @@ func each[T any](list []T, f func(*T) error) error {
 	return nil
 }
 
-func purge(ctx context.Context, tx *sqldb.Tx, roomID string) error {
-	for _, text := range []string{
-		`DELETE FROM memberships WHERE room_id = $1`,
-		`DELETE FROM relations WHERE room_id = $1`,
-		`DELETE FROM threads WHERE room_id = $1`,
-		`DELETE FROM receipts WHERE room_id = $1`,
-		`DELETE FROM unread WHERE room_id = $1`,
-		`DELETE FROM rooms WHERE room_id = $1`,
-	} {
-		if _, err := tx.Exec(ctx, text, roomID); err != nil {
+// purge drops what is known of a room up to a Seq. Receipts, which tell nothing
+// of the room's Seqs, go altogether.
+func (p *RoomSeq) purge(ctx context.Context, tx *sqldb.Tx) error {
+	for _, table := range []string{"memberships", "relations", "threads", "unread", "rooms"} {
+		if _, err := tx.Exec(ctx, `DELETE FROM `+table+` WHERE room_id = $1 AND seq <= $2`, p.RoomID, p.Seq); err != nil {
 			return err
 		}
 	}
-	return nil
+	_, err := tx.Exec(ctx, `DELETE FROM receipts WHERE room_id = $1`, p.RoomID)
+	return err
 }
 
 // query reads all rows of a query in a transaction of its own.

@@ -1,0 +1,162 @@
+package syncapi
+
+import (
+	"context"
+
+	"github.com/matrix-org/dendrite/common/eventlog"
+	roomapi "github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/syncapi/storage"
+)
+
+func (a *application) takeRoom(ctx context.Context, s *source, record eventlog.Record) error {
+	rec, lines, err := roomapi.DecodeOutput(record.Value)
+	if err != nil {
+		return err
+	}
+	if ok, err := s.inOrder(rec.Position.Seq, record); err != nil || !ok {
+		return err
+	}
+	if err := a.room(ctx, rec, lines); err != nil {
+		return err
+	}
+	return a.following(ctx, s)
+}
+
+// room adds what a record of room.output does.
+func (a *application) room(ctx context.Context, rec *roomapi.OutputRecord, lines [][]byte) error {
+	switch {
+	case rec.RoomID == "": // of something that is gone
+		a.steps = append(a.steps, func() { a.v.skip(rec.Position) })
+		return nil
+	case rec.Kind == roomapi.OutputPurged:
+		a.rows.Purge = append(a.rows.Purge, storage.RoomSeq{RoomID: rec.RoomID, Seq: rec.Position.Seq})
+		a.steps = append(a.steps, func() { a.purge(rec) })
+		return nil
+	}
+	t, err := decodeRecord(rec, lines)
+	if err != nil {
+		return err
+	}
+	if err := a.v.complete(ctx, t); err != nil {
+		return err
+	}
+	members := a.memberships(t)
+	a.rows.Memberships = append(a.rows.Memberships, members...)
+	if t.inTimeline() {
+		if rel, ok := relationOf(t.ev); ok {
+			t.ev.rel = &rel
+			a.rows.Relations = append(a.rows.Relations, rel)
+		}
+	}
+	if rec.Redacts != "" {
+		a.rows.Unrelate = append(a.rows.Unrelate, storage.RoomEvent{RoomID: rec.RoomID, EventID: rec.Redacts})
+	}
+	a.steps = append(a.steps, func() { a.applyRoom(t, members) })
+	return nil
+}
+
+// memberships are the changes of our users' memberships that a record makes.
+func (a *application) memberships(t *told) []storage.Membership {
+	var out []storage.Membership
+	add := func(userID, membership string, by *event) *storage.Membership {
+		m := storage.Membership{UserID: userID, RoomID: t.RoomID, Seq: t.Position.Seq, Membership: membership}
+		if by != nil {
+			m.EventID, m.Sender = by.EventID(), by.Sender()
+		}
+		out = append(out, m)
+		return &out[len(out)-1]
+	}
+	if t.Kind == roomapi.OutputOutOfRoom {
+		if t.StateKey != nil && a.v.local(*t.StateKey) && t.Membership != "" {
+			add(*t.StateKey, t.Membership, t.ev).Stripped = t.outside()
+		}
+		return out
+	}
+	for _, c := range t.changes {
+		switch {
+		case c.Type != typeMember || !a.v.local(c.StateKey.StateKey):
+		case c.ev == nil && c.eventID != "":
+			a.v.log.WithField("room", t.RoomID).WithField("event", c.eventID).Error("A member event is not to be had")
+		case c.ev == nil:
+			add(c.StateKey.StateKey, "leave", nil)
+		case c.ev == t.ev && t.Membership == "join" && t.MembershipBefore == "join":
+			// A change of profile is no change of membership.
+		default:
+			add(c.StateKey.StateKey, c.ev.Membership(), c.ev)
+		}
+	}
+	return out
+}
+
+// local tells whether the user is ours.
+func (v *view) local(userID string) bool {
+	return len(userID) > len(v.server)+1 && userID[len(userID)-len(v.server):] == v.server && userID[len(userID)-len(v.server)-1] == ':'
+}
+
+// skip notes a record that shows nothing.
+func (v *view) skip(pos roomapi.Position) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.progress[pos.Partition] = max(v.progress[pos.Partition], pos.Seq)
+}
+
+// applyRoom changes the room and its members in memory.
+func (a *application) applyRoom(t *told, members []storage.Membership) {
+	v := a.v
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	p, seq := t.Position.Partition, t.Position.Seq
+	r, _ := v.roomLocked(t.RoomID)
+	v.progress[p] = max(v.progress[p], seq)
+	v.dirty[t.RoomID] = storage.Room{RoomID: t.RoomID, Seq: seq, Joined: t.JoinedCount, Invited: t.InvitedCount}
+	r.touch(t.OutputRecord)
+	if t.Redacts != "" {
+		if err := r.redact(t.Redacts, t.EventID); err != nil {
+			v.log.WithError(err).WithField("room", t.RoomID).Error("Cannot redact an event in memory")
+			v.grownLocked(r, -r.forgetTail(seq-1))
+		}
+	}
+	entry := t.entry()
+	switch {
+	case t.large:
+		v.grownLocked(r, -r.forgetTail(seq))
+	case entry != nil:
+		v.grownLocked(r, r.add(entry))
+	}
+	if entry != nil {
+		for u := range r.active {
+			a.woken[u] = struct{}{}
+		}
+	}
+	for _, m := range members {
+		u, ok := v.users[m.UserID]
+		if !ok {
+			continue
+		}
+		u.apply(func() {
+			current, _ := v.roomLocked(m.RoomID) // later, where the user is being loaded
+			v.changeMembership(u, current, m)
+		})
+		a.woken[u] = struct{}{}
+	}
+	v.dropIdleRoom(r)
+}
+
+// purge forgets all of a room up to the record.
+func (a *application) purge(rec *roomapi.OutputRecord) {
+	v, seq := a.v, rec.Position.Seq
+	v.skip(rec.Position)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.dirty, rec.RoomID)
+	r, _ := v.roomLocked(rec.RoomID)
+	if r.place != nil {
+		v.order.Remove(r.place)
+		r.place = nil
+	}
+	v.bytes -= r.forgetTail(seq)
+	for _, u := range v.users {
+		u.apply(func() { u.purge(r, seq) })
+	}
+	v.dropIdleRoom(r)
+}
