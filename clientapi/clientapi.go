@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,6 +50,7 @@ type Server struct {
 
 	registration config.Registration
 	jobs         chan struct{} // work in many rooms may be waiting
+	jobOwner     string        // names this instance to who gives out jobs
 }
 
 // New makes a Server and ensures the topics that it uses. It starts nothing.
@@ -81,6 +83,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 
 		registration: deps.Registration,
 		jobs:         make(chan struct{}, 1),
+		jobOwner:     rand.Text(),
 	}, nil
 }
 
