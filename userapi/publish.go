@@ -117,6 +117,9 @@ func (p *publisher) one(ctx context.Context, l lease.Lease, head int64) error {
 				return err
 			}
 		}
+		if err := p.s.recall(ctx, l.Partition); err != nil {
+			return err
+		}
 		p.done[l.Partition] = state
 	}
 	for p.s.leases.Valid(l.Partition) {

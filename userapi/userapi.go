@@ -56,6 +56,7 @@ type Server struct {
 	failures   *failures
 	typing     *typing
 	presence   *presences
+	reporter   *api.Reporter
 	wake       chan struct{}
 	leases     *lease.Manager
 	sole       bool // no other instance can be there
@@ -84,6 +85,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		failures:   newFailures(deps.WrongPasswords),
 		typing:     newTyping(),
 		presence:   newPresences(),
+		reporter:   api.NewReporter(deps.Log),
 		wake:       make(chan struct{}, 1),
 		logger:     deps.Logger.WithField("component", "userapi"),
 		now:        time.Now,
@@ -94,7 +96,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	}
 	for topic, spec := range map[*eventlog.TopicInfo]eventlog.TopicSpec{
 		&s.output:               {Name: api.TopicUserOutput, Partitions: deps.Partitions, Durability: eventlog.Derived},
-		&s.activity:             {Name: api.TopicUserActivity, Partitions: api.ActivityPartitions, Durability: eventlog.Ephemeral},
+		&s.activity:             api.ActivityTopic(),
 		new(eventlog.TopicInfo): {Name: api.TopicEphemeral, Partitions: api.EphemeralPartitions, Durability: eventlog.Ephemeral},
 	} {
 		if *topic, err = deps.Log.EnsureTopic(ctx, spec); err != nil {

@@ -96,11 +96,8 @@ type SetTypingRequest struct {
 	TimeoutMS      int64
 }
 
-// SetPresenceRequest sets a presence; nil StatusMsg keeps the message.
-type SetPresenceRequest struct {
-	UserID, Presence string
-	StatusMsg        *string
-}
+// SetPresenceRequest sets a presence; StatusMsg "" removes the message.
+type SetPresenceRequest struct{ UserID, Presence, StatusMsg string }
 
 // JobKind says what is to be done in a user's rooms.
 type JobKind string

@@ -102,8 +102,8 @@ type Presence struct {
 }
 
 // Activity says that a user's device was heard of: the seed of this project
-// called it "output whether the client is syncing". At most one per device and
-// some seconds.
+// called it "output whether the client is syncing". At most one of a kind per
+// device and ActivityEvery.
 type Activity struct {
 	V        int    `json:"v"` // 1
 	UserID   string `json:"user_id"`
@@ -113,4 +113,8 @@ type Activity struct {
 	// Syncing is set by /sync; Presence is its set_presence ("" when not given).
 	Syncing  bool   `json:"syncing,omitzero"`
 	Presence string `json:"presence,omitzero"`
+	// Active is set when the user did something: sent, typed, read, joined.
+	Active bool `json:"active,omitzero"`
+	// Set is a presence that the user has chosen; DeviceID is "" then.
+	Set *SetPresenceRequest `json:"set,omitzero"`
 }
