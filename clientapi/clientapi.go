@@ -2,7 +2,9 @@ package clientapi
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
@@ -13,6 +15,7 @@ import (
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
+	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
 // Deps is what a Server is made from. All of it is needed but Partitions and
@@ -49,6 +52,8 @@ type Server struct {
 
 	registration config.Registration
 	jobs         chan struct{} // work in many rooms may be waiting
+	activity     *userapi.Reporter
+	jobOwner     string // names this instance to who gives out jobs
 }
 
 // New makes a Server and ensures the topics that it uses. It starts nothing.
@@ -70,6 +75,9 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := deps.Log.EnsureTopic(ctx, userapi.ActivityTopic()); err != nil {
+		return nil, fmt.Errorf("clientapi: %s: %w", userapi.TopicUserActivity, err)
+	}
 	return &Server{
 		config:     deps.Config,
 		global:     deps.Global,
@@ -81,6 +89,8 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 
 		registration: deps.Registration,
 		jobs:         make(chan struct{}, 1),
+		activity:     userapi.NewReporter(deps.Log),
+		jobOwner:     rand.Text(),
 	}, nil
 }
 
@@ -105,7 +115,7 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 		s.accountEndpoints(),
 		s.roomEndpoints(),
 	} {
-		all = append(all, list...)
+		all = append(all, s.reporting(list)...)
 	}
 	return all
 }

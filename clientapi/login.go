@@ -92,11 +92,10 @@ func (s *Server) loginUser(req *loginRequest) (string, error) {
 	if !strings.HasPrefix(user, "@") {
 		user = "@" + user + ":" + s.serverName
 	}
-	localpart, server, ok := strings.Cut(user, ":")
-	if !ok || server != s.serverName {
+	if _, server, ok := strings.Cut(user, ":"); !ok || server != s.serverName {
 		return "", matrixerror.Forbidden("The user name or the password is wrong")
 	}
-	return strings.ToLower(localpart) + ":" + server, nil
+	return user, nil
 }
 
 // postLoginToken serves POST /login/get_token.

@@ -218,8 +218,7 @@ func (s *Server) putPresence(r *httpapi.Request) (any, error) {
 		if err != nil {
 			return nil, matrixerror.BadJSON("status_msg is not a string")
 		}
-		message := string(text)
-		set.StatusMsg = &message
+		set.StatusMsg = string(text)
 	case 'n', jsontext.KindInvalid:
 	default:
 		return nil, matrixerror.BadJSON("status_msg is not a string")

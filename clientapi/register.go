@@ -39,10 +39,12 @@ type registerRequest struct {
 	DisplayName  string         `json:"initial_device_display_name"`
 	InhibitLogin bool           `json:"inhibit_login"`
 	RefreshToken bool           `json:"refresh_token"`
+	GuestToken   string         `json:"guest_access_token"`
 }
 
-// newUserID checks the name of a new user.
+// newUserID makes the ID of a new user of the name.
 func (s *Server) newUserID(localpart string) (string, error) {
+	localpart = userapi.Downcase(localpart)
 	id := "@" + localpart + ":" + s.serverName
 	if !gomatrixserverlib.ValidNewLocalpart(localpart, s.serverName) || len(id) > gomatrixserverlib.MaxIDBytes {
 		return "", matrixerror.New(400, "M_INVALID_USERNAME", "A user name has the characters a-z, 0-9 and ._=-/+ only, and is not too long")
@@ -117,7 +119,7 @@ func (s *Server) postRegister(r *httpapi.Request) (any, error) {
 	switch kind := r.QueryString("kind"); kind {
 	case "", "user":
 	case "guest":
-		return nil, matrixerror.New(403, "M_GUEST_ACCESS_FORBIDDEN", "Guest accounts are not offered by this server")
+		return s.registerGuest(r)
 	default:
 		return nil, matrixerror.InvalidParam("There is no such kind of account")
 	}
@@ -128,15 +130,18 @@ func (s *Server) postRegister(r *httpapi.Request) (any, error) {
 	if !s.registration.Open && !s.registration.TokenRequired {
 		return nil, matrixerror.Forbidden("Registration is closed on this server")
 	}
-	localpart := strings.ToLower(rand.Text()[:16])
-	if req.Username != nil && *req.Username != "" {
+	localpart, named := newLocalpart(), req.Username != nil && *req.Username != ""
+	if named {
 		localpart = *req.Username
+	}
+	if req.GuestToken != "" && !named {
+		return nil, matrixerror.MissingParam("username is missing: it has to be the guest's")
 	}
 	id, err := s.newUserID(localpart)
 	if err != nil {
 		return nil, err
 	}
-	if req.Username != nil {
+	if named && req.GuestToken == "" {
 		if _, err := userapi.Available.Call(ctx, s.caller, &userapi.AvailableRequest{UserID: id}); err != nil {
 			return nil, err
 		}
@@ -154,8 +159,37 @@ func (s *Server) postRegister(r *httpapi.Request) (any, error) {
 	}
 	session, err := userapi.Register.Call(ctx, s.caller, &userapi.RegisterRequest{
 		UserID: id, Password: req.Password, InhibitLogin: req.InhibitLogin,
-		RegistrationToken: done.RegistrationToken, AuthSession: done.Session,
+		GuestToken: req.GuestToken, RegistrationToken: done.RegistrationToken, AuthSession: done.Session,
 		Device: userapi.NewDevice{DeviceID: req.DeviceID, DisplayName: req.DisplayName, Refresh: req.RefreshToken, IP: r.RemoteIP},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.answerSession(session), nil
+}
+
+// newLocalpart is the localpart of who names none.
+func newLocalpart() string { return strings.ToLower(rand.Text()[:16]) }
+
+// registerGuest serves POST /register?kind=guest: of the body only the device's
+// name counts.
+// spec: client-server-api §guest-access
+func (s *Server) registerGuest(r *httpapi.Request) (any, error) {
+	if !s.registration.GuestsOpen {
+		return nil, matrixerror.New(403, "M_GUEST_ACCESS_FORBIDDEN", "Guest accounts are not offered by this server")
+	}
+	var req struct {
+		DisplayName string `json:"initial_device_display_name"`
+	}
+	if err := r.DecodeOptional(&req); err != nil {
+		return nil, err
+	}
+	id, err := s.newUserID(newLocalpart())
+	if err != nil {
+		return nil, err
+	}
+	session, err := userapi.Register.Call(r.Context(), s.caller, &userapi.RegisterRequest{
+		UserID: id, Guest: true, Device: userapi.NewDevice{DisplayName: req.DisplayName, IP: r.RemoteIP},
 	})
 	if err != nil {
 		return nil, err

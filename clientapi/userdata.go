@@ -20,8 +20,8 @@ func (s *Server) userDataEndpoints() []httpapi.Endpoint {
 	return []httpapi.Endpoint{
 		e("GET", v3+"/profile/{userId}", httpapi.Public, s.getProfile),
 		e("GET", v3+"/profile/{userId}/{keyName}", httpapi.Public, s.getProfileField),
-		e("PUT", v3+"/profile/{userId}/{keyName}", httpapi.User, s.putProfileField),
-		e("DELETE", v3+"/profile/{userId}/{keyName}", httpapi.User, s.deleteProfileField),
+		e("PUT", v3+"/profile/{userId}/{keyName}", httpapi.Guest, s.putProfileField),
+		e("DELETE", v3+"/profile/{userId}/{keyName}", httpapi.Guest, s.deleteProfileField),
 		e("GET", user+"/account_data/{type}", httpapi.User, s.getAccountData),
 		e("PUT", user+"/account_data/{type}", httpapi.User, s.putAccountData),
 		e("GET", user+"/rooms/{roomId}/account_data/{type}", httpapi.User, s.getAccountData),
@@ -29,14 +29,14 @@ func (s *Server) userDataEndpoints() []httpapi.Endpoint {
 		e("GET", user+"/rooms/{roomId}/tags", httpapi.User, s.getTags),
 		e("PUT", user+"/rooms/{roomId}/tags/{tag}", httpapi.User, s.putTag),
 		e("DELETE", user+"/rooms/{roomId}/tags/{tag}", httpapi.User, s.deleteTag),
-		e("POST", user+"/filter", httpapi.Guest, s.postFilter),
-		e("GET", user+"/filter/{filterId}", httpapi.Guest, s.getFilter),
+		e("POST", user+"/filter", httpapi.User, s.postFilter),
+		e("GET", user+"/filter/{filterId}", httpapi.User, s.getFilter),
 		e("POST", user+"/openid/request_token", httpapi.User, s.postOpenID),
 		e("GET", v3+"/presence/{userId}/status", httpapi.User, s.getPresence),
 		e("PUT", v3+"/presence/{userId}/status", httpapi.User, s.putPresence),
-		e("PUT", room+"/typing/{userId}", httpapi.Guest, s.putTyping),
-		e("POST", room+"/receipt/{receiptType}/{eventId}", httpapi.Guest, s.postReceipt),
-		e("POST", room+"/read_markers", httpapi.Guest, s.postReadMarkers),
+		e("PUT", room+"/typing/{userId}", httpapi.User, s.putTyping),
+		e("POST", room+"/receipt/{receiptType}/{eventId}", httpapi.User, s.postReceipt),
+		e("POST", room+"/read_markers", httpapi.User, s.postReadMarkers),
 	}
 }
 
@@ -87,17 +87,28 @@ func (s *Server) getProfileField(r *httpapi.Request) (any, error) {
 	return map[string]jsontext.Value{key: value}, nil
 }
 
+// profilePath reads the path of a change of one's own profile. Guests have but
+// a name.
+// spec: client-server-api §guest-access
+func profilePath(r *httpapi.Request) (key string, err error) {
+	key = r.PathValue("keyName")
+	if r.Device.IsGuest && key != "displayname" {
+		return "", matrixerror.New(403, "M_GUEST_ACCESS_FORBIDDEN", "Guests may change their display name only")
+	}
+	return key, ownPath(r)
+}
+
 // putProfileField serves PUT /profile/{userId}/{keyName}.
 // spec: client-server-api §profiles
 func (s *Server) putProfileField(r *httpapi.Request) (any, error) {
-	if err := ownPath(r); err != nil {
+	key, err := profilePath(r)
+	if err != nil {
 		return nil, err
 	}
 	var body map[string]jsontext.Value
 	if err := r.Decode(&body); err != nil {
 		return nil, err
 	}
-	key := r.PathValue("keyName")
 	value, ok := body[key]
 	if !ok {
 		return nil, matrixerror.MissingParam("%s is missing", key)
@@ -124,10 +135,11 @@ func (s *Server) putProfileField(r *httpapi.Request) (any, error) {
 
 // deleteProfileField serves DELETE /profile/{userId}/{keyName}.
 func (s *Server) deleteProfileField(r *httpapi.Request) (any, error) {
-	if err := ownPath(r); err != nil {
+	key, err := profilePath(r)
+	if err != nil {
 		return nil, err
 	}
-	return nil, s.changeProfile(r, r.PathValue("keyName"), nil)
+	return nil, s.changeProfile(r, key, nil)
 }
 
 func (s *Server) changeProfile(r *httpapi.Request, key string, value jsontext.Value) error {

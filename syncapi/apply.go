@@ -91,6 +91,9 @@ func (a *application) takeUser(ctx context.Context, s *source, record eventlog.R
 	if err := json.Unmarshal(record.Value, &c); err != nil {
 		return err
 	}
+	if c.Kind == userapi.ChangeResync {
+		s.skipTo(c.Seq)
+	}
 	if ok, err := s.inOrder(c.Seq, record); err != nil || !ok {
 		return err
 	}

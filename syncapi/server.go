@@ -39,7 +39,6 @@ type Deps struct {
 type Server struct {
 	caller rpc.Caller
 	log    *logrus.Entry
-	output eventlog.Log
 	view   *view
 	feed   *consumer
 	now    func() time.Time
@@ -50,7 +49,7 @@ type Server struct {
 	unfiltered         *filter
 	filters            *filterCache
 	sent               *sentMembers
-	seen               *activity
+	seen               *userapi.Reporter
 	// building bounds the answers being built; stopping is closed when Run ends.
 	building chan struct{}
 	stopping chan struct{}
@@ -77,10 +76,10 @@ func New(ctx context.Context, d Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		caller: d.Caller, log: d.Logger, output: d.Log, view: v, feed: feed, now: time.Now,
+		caller: d.Caller, log: d.Logger, view: v, feed: feed, now: time.Now,
 		maxTimeout: c.MaxTimeout, maxLag: c.MaxLag, unfiltered: noFilter(), filters: newFilterCache(),
 		sent:     &sentMembers{devices: map[string]*sentDevice{}},
-		seen:     newActivity(),
+		seen:     userapi.NewReporter(d.Log),
 		building: make(chan struct{}, c.MaxBuilding), stopping: make(chan struct{}),
 	}
 	s.judge = s.judgeByRules
@@ -100,7 +99,7 @@ func ensureTopics(ctx context.Context, log eventlog.Log, partitions int) ([]even
 		roomapi.OutputTopic(partitions),
 		{Name: userapi.TopicUserOutput, Partitions: userapi.UserOutputPartitions, Durability: eventlog.Derived},
 		{Name: userapi.TopicEphemeral, Partitions: userapi.EphemeralPartitions, Durability: eventlog.Ephemeral},
-		{Name: userapi.TopicUserActivity, Partitions: userapi.ActivityPartitions, Durability: eventlog.Ephemeral},
+		userapi.ActivityTopic(),
 	} {
 		info, err := log.EnsureTopic(ctx, spec)
 		if err != nil {

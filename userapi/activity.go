@@ -65,10 +65,18 @@ func (s *Server) applyActivity(ctx context.Context, records []eventlog.Record) e
 			s.logger.WithError(err).Warn("A record of user.activity cannot be read")
 			continue
 		}
-		list = append(list, a)
+		if s.ours(a.UserID) {
+			list = append(list, a)
+		}
+	}
+	if len(list) == 0 {
+		return nil
 	}
 	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
 		for _, a := range list {
+			if a.DeviceID == "" {
+				continue
+			}
 			if err := s.db.Seen(ctx, tx, a.UserID, a.DeviceID, a.IP, a.TS); err != nil {
 				return err
 			}
@@ -79,10 +87,19 @@ func (s *Server) applyActivity(ctx context.Context, records []eventlog.Record) e
 		return err
 	}
 	for _, a := range list {
-		if a.Syncing {
-			if err := s.here(ctx, a.UserID, a.Presence, nil); err != nil {
-				return err
+		err := s.here(ctx, a.UserID, func(l *live) {
+			if a.Syncing {
+				l.sync(a.DeviceID, a.Presence, s.now())
 			}
+			if a.Active {
+				l.act(s.now())
+			}
+			if a.Set != nil {
+				l.choose(a.Set.Presence, a.Set.StatusMsg, s.now())
+			}
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package userapi
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -48,7 +49,7 @@ func (s *Server) authorise(ctx context.Context, r *api.AuthoriseRequest) (*api.A
 	if r.Stage != "" {
 		if err := s.stage(ctx, r, &session); err != nil {
 			known := matrixerror.From(err)
-			if known == nil {
+			if known == nil || known.RetryAfter > 0 {
 				return nil, err
 			}
 			res.ErrCode, res.Err = known.Code, known.Message
@@ -82,10 +83,13 @@ func (s *Server) stage(ctx context.Context, r *api.AuthoriseRequest, session *st
 		if user == "" {
 			user = auth.User
 		}
-		if user != "" && user != r.UserID && "@"+user+":"+s.serverName != r.UserID {
+		if user != "" && !strings.HasPrefix(user, "@") {
+			user = "@" + user + ":" + s.serverName
+		}
+		if user != "" && user != r.UserID && api.Downcase(user) != r.UserID {
 			return matrixerror.Forbidden("The password has to be that of the account")
 		}
-		if _, err := s.authenticate(ctx, r.UserID, auth.Password); err != nil {
+		if err := s.checkOwnPassword(ctx, r.UserID, auth.Password); err != nil {
 			return err
 		}
 	case "m.login.registration_token":

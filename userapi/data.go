@@ -45,7 +45,8 @@ func (s *Server) registerData(srv *rpc.Server) {
 	api.Forget.Serve(srv, s.forget)
 	api.QueryForgotten.Serve(srv, s.queryForgotten)
 	api.QueryHeads.Serve(srv, s.queryHeads)
-	api.QueryJobs.Serve(srv, s.queryJobs)
+	api.TakeJob.Serve(srv, s.takeJob)
+	api.RenewJob.Serve(srv, s.renewJob)
 	api.FinishJob.Serve(srv, s.finishJob)
 	api.SetTyping.Serve(srv, s.setTyping)
 	api.SetPresence.Serve(srv, s.setPresence)
@@ -140,14 +141,7 @@ func (s *Server) storeAccountData(ctx context.Context, tx *sqldb.Tx, userID, roo
 	if err != nil || !changed {
 		return res, err
 	}
-	change := api.UserChange{UserID: userID, Kind: api.ChangeAccountData, RoomID: roomID, Type: typ, Content: content}
-	if content == nil {
-		change.Content = jsontext.Value("null")
-	}
-	if roomID == "" && typ == typePushRules {
-		change.Kind = api.ChangePushRules
-	}
-	return s.db.Change(ctx, tx, change)
+	return s.db.Change(ctx, tx, api.AccountDataChange(userID, roomID, typ, content))
 }
 
 func (s *Server) putAccountData(ctx context.Context, r *api.PutAccountDataRequest) (*api.WriteResponse, error) {
@@ -311,17 +305,4 @@ func (s *Server) queryForgotten(ctx context.Context, r *api.ForgottenRequest) (*
 func (s *Server) queryHeads(ctx context.Context, _ *api.HeadsRequest) (*api.HeadsResponse, error) {
 	seqs, err := s.db.Heads(ctx)
 	return &api.HeadsResponse{Seqs: seqs}, err
-}
-
-func (s *Server) queryJobs(ctx context.Context, r *api.JobsRequest) (*api.JobsResponse, error) {
-	jobs, err := s.db.Jobs(ctx, r.Limit)
-	res := &api.JobsResponse{}
-	for _, j := range jobs {
-		res.Jobs = append(res.Jobs, api.Job{UserID: j.UserID, Kind: api.JobKind(j.Kind), ID: j.ID})
-	}
-	return res, err
-}
-
-func (s *Server) finishJob(ctx context.Context, r *api.FinishJobRequest) (*struct{}, error) {
-	return &struct{}{}, s.db.FinishJob(ctx, storage.Job{UserID: r.Job.UserID, Kind: string(r.Job.Kind), ID: r.Job.ID})
 }

@@ -17,35 +17,62 @@ const (
 	maxDeviceName = 512
 )
 
-// login makes a session for who has the password or a login token.
+// login makes a session for who has the password or a login token. The
+// transaction looks at the account again: what ended its sessions meanwhile
+// ends this one before it begins.
 func (s *Server) login(ctx context.Context, r *api.LoginRequest) (*api.Session, error) {
-	userID := r.UserID
-	if r.Token != "" {
+	var account storage.Account
+	if r.Token == "" {
 		var err error
-		if userID, err = s.db.ShortToken(ctx, hashToken(r.Token), string(api.TokenLogin), s.now().UnixMilli(), true); err != nil {
+		if account, err = s.loginAccount(ctx, r.UserID); err != nil {
 			return nil, err
 		}
-		if userID == "" {
-			return nil, matrixerror.Forbidden("The login token is wrong or too old")
-		}
-		if account, ok, err := s.db.Account(ctx, userID); err != nil {
+		if err := s.authenticate(ctx, account, r.Password, s.guessed(ctx, account.UserID, r.Device.IP)); err != nil {
 			return nil, err
-		} else if !ok || account.Deactivated {
-			return nil, matrixerror.New(403, "M_USER_DEACTIVATED", "This account has been deactivated")
 		}
-	} else if _, err := s.authenticate(ctx, userID, r.Password); err != nil {
-		return nil, err
 	}
 	var session *api.Session
-	err := s.write(ctx, func(tx *sqldb.Tx) (err error) {
+	err := s.write(ctx, func(tx *sqldb.Tx) error {
+		userID := account.UserID
+		if r.Token != "" {
+			var err error
+			if userID, err = s.db.UseShortToken(ctx, tx, hashToken(r.Token), string(api.TokenLogin), s.now().UnixMilli()); err != nil {
+				return err
+			}
+			if userID == "" {
+				return matrixerror.Forbidden("The login token is wrong or too old")
+			}
+		}
+		now, ok, err := s.db.LockAccount(ctx, tx, userID)
+		switch {
+		case err != nil:
+			return err
+		case !ok || now.Deactivated:
+			return errDeactivated()
+		case r.Token == "" && now.PasswordHash != account.PasswordHash:
+			return errWrongPassword()
+		}
 		session, err = s.newSession(ctx, tx, userID, r.Device)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.tokens.forget(userID)
+	s.tokens.forget(session.UserID)
 	return session, nil
+}
+
+// loginAccount finds the account of a user ID as somebody types it: the very
+// one, which may be of an older grammar, or else the one in lower case. Where
+// there is none it is empty but for the ID.
+// spec: appendices §user-identifiers
+func (s *Server) loginAccount(ctx context.Context, userID string) (storage.Account, error) {
+	account, ok, err := s.db.Account(ctx, userID)
+	if err != nil || ok {
+		return account, err
+	}
+	account, _, err = s.db.Account(ctx, api.Downcase(userID))
+	return account, err
 }
 
 // newSession stores a device with its tokens, in place of one of the same ID.
@@ -56,9 +83,9 @@ func (s *Server) newSession(ctx context.Context, tx *sqldb.Tx, userID string, d 
 	if d.DeviceID == "" {
 		d.DeviceID = rand.Text()[:10]
 	}
-	if n, err := s.db.CountDevices(ctx, tx, userID); err != nil {
+	if others, err := s.db.CountDevices(ctx, tx, userID, d.DeviceID); err != nil {
 		return nil, err
-	} else if n >= s.config.MaxDevices {
+	} else if others >= s.config.MaxDevices {
 		return nil, matrixerror.Forbidden("This account has too many devices; log some of them out")
 	}
 	err := s.db.PutDevice(ctx, tx, userID, api.DeviceInfo{DeviceID: d.DeviceID, DisplayName: d.DisplayName, LastSeenIP: d.IP, LastSeenTS: s.now().UnixMilli()})
@@ -98,7 +125,14 @@ func (s *Server) refresh(ctx context.Context, r *api.RefreshRequest) (*api.Sessi
 	hash := hashToken(r.Token)
 	var session *api.Session
 	err := s.write(ctx, func(tx *sqldb.Tx) error {
-		userID, deviceID, parent, ok, err := s.db.RefreshToken(ctx, tx, hash)
+		userID, _, _, ok, err := s.db.RefreshToken(ctx, tx, hash)
+		if ok { // and is still there once nobody ends sessions
+			_, ok, err = s.db.LockAccount(ctx, tx, userID)
+		}
+		var deviceID, parent string
+		if ok {
+			userID, deviceID, parent, ok, err = s.db.RefreshToken(ctx, tx, hash)
+		}
 		if err != nil {
 			return err
 		}

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/crypto/argon2"
 
 	"github.com/matrix-org/dendrite/common/matrixerror"
-	"github.com/matrix-org/dendrite/userapi/api"
 	"github.com/matrix-org/dendrite/userapi/storage"
 )
 
@@ -84,26 +83,41 @@ func (s *Server) matches(ctx context.Context, password, stored string) (bool, er
 	return err == nil && subtle.ConstantTimeCompare(got, want) == 1, err
 }
 
-// authenticate checks a user's password.
-func (s *Server) authenticate(ctx context.Context, userID, password string) (storage.Account, error) {
-	account, _, err := s.db.Account(ctx, userID)
-	if err != nil {
-		return account, err
-	}
-	ok, err := s.matches(ctx, password, account.PasswordHash)
-	if err != nil {
-		return account, err
-	}
-	if account.Deactivated {
-		return account, matrixerror.New(403, "M_USER_DEACTIVATED", "This account has been deactivated")
-	}
-	if !ok {
-		return account, matrixerror.Forbidden("The user name or the password is wrong")
-	}
-	return account, nil
+func errDeactivated() error {
+	return matrixerror.New(403, "M_USER_DEACTIVATED", "This account has been deactivated")
 }
 
-func (s *Server) checkPassword(ctx context.Context, r *api.CheckPasswordRequest) (*struct{}, error) {
-	_, err := s.authenticate(ctx, r.UserID, r.Password)
-	return &struct{}{}, err
+func errWrongPassword() error {
+	return matrixerror.Forbidden("The user name or the password is wrong")
+}
+
+// authenticate checks the password of an account, within what the key's bucket
+// of failures allows.
+func (s *Server) authenticate(ctx context.Context, account storage.Account, password, key string) error {
+	if wait := s.failures.take(key, s.now()); wait > 0 {
+		return matrixerror.LimitExceeded(wait)
+	}
+	ok, err := s.matches(ctx, password, account.PasswordHash)
+	if ok || err != nil {
+		s.failures.giveBack(key)
+	}
+	switch {
+	case err != nil:
+		return err
+	case account.Deactivated:
+		return errDeactivated()
+	case !ok:
+		return errWrongPassword()
+	}
+	return nil
+}
+
+// checkOwnPassword checks the password of who has a session: strangers do not
+// use up these attempts.
+func (s *Server) checkOwnPassword(ctx context.Context, userID, password string) error {
+	account, _, err := s.db.Account(ctx, userID)
+	if err != nil {
+		return err
+	}
+	return s.authenticate(ctx, account, password, "session\x00"+userID)
 }

@@ -5,41 +5,134 @@ import (
 	"sync"
 	"time"
 
+	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/userapi/api"
 )
 
+// The presences.
 const (
-	// awayAfter is the time without any activity after which who was online is
-	// unavailable, and offlineAfter that without /sync after which the user is
-	// offline.
-	awayAfter    = 5 * time.Minute
-	offlineAfter = 2 * time.Minute
-	// maxPresences bounds the users whose presence has a timer.
+	online      = "online"
+	unavailable = "unavailable"
+	offline     = "offline"
+)
+
+const (
+	// awayAfter is the time without any activity after which who is there is
+	// unavailable.
+	awayAfter = 5 * time.Minute
+	// offlineAfter is the time without a report of /sync after which a device is
+	// gone: over the longest /sync and the time between two reports.
+	offlineAfter = 3 * time.Minute
+	// maxPresences bounds the users whose presence is kept, maxReaches the
+	// devices of each.
 	maxPresences = 100_000
+	maxReaches   = 50
 	// maxStatus bounds status messages, in bytes.
 	maxStatus = 2048
 )
 
-// presences is the presence of who is not offline.
+// presences is the presence of who is not offline, or was not lately.
 type presences struct {
 	mu    sync.Mutex
 	users map[string]*live
 }
 
-// live is a user who is not offline, and when that user was last heard of.
+// live is what makes a user's presence: the devices that sync, what was chosen
+// by PUT, and activity.
+// spec: client-server-api §presence
 type live struct {
-	api.Presence
-	synced time.Time
-	active time.Time
+	api.Presence // as it was told last, but for LastActiveTS
+	devices      map[string]reach
+	// chosen is unavailable or offline after the user said so, until the user
+	// says otherwise or, if unavailable, is active again.
+	chosen string
+	// active is when the user did something last, heard when the user did that
+	// or chose a presence.
+	active, heard time.Time
+}
+
+// reach is a device's last /sync, and the presence that it asked for.
+type reach struct {
+	presence string
+	synced   time.Time
 }
 
 func newPresences() *presences { return &presences{users: map[string]*live{}} }
 
-// heard notes that a user is there. It returns the new presence when others are
-// to be told. Presence "" is what it was, or online.
-func (p *presences) heard(userID, presence string, status *string, now time.Time, stored *api.Presence) *api.Presence {
+// sync notes that a device syncs. Who begins to, or says online after something
+// else, is active by that; who goes on is not.
+func (l *live) sync(device, presence string, now time.Time) {
+	if presence == "" {
+		presence = online
+	}
+	before, known := l.devices[device]
+	if !known && len(l.devices) >= maxReaches {
+		return
+	}
+	l.devices[device] = reach{presence, now}
+	if presence == online && before.presence != online {
+		l.act(now)
+	}
+}
+
+// act notes that the user did something, unless the user hides.
+func (l *live) act(now time.Time) {
+	hidden := len(l.devices) > 0
+	for _, d := range l.devices {
+		hidden = hidden && d.presence == offline
+	}
+	if hidden || l.chosen == offline {
+		return
+	}
+	l.chosen, l.active, l.heard = "", now, now
+	l.LastActiveTS = now.UnixMilli()
+}
+
+// choose notes a presence that the user has set.
+func (l *live) choose(presence, status string, now time.Time) {
+	l.StatusMsg, l.heard, l.chosen = status, now, presence
+	if presence == online {
+		l.chosen, l.active, l.LastActiveTS = "", now, now.UnixMilli()
+	}
+}
+
+// now is the presence at a time. It forgets devices that are gone.
+func (l *live) now(now time.Time) string {
+	here, idle := now.Sub(l.heard) <= offlineAfter, false
+	for id, d := range l.devices {
+		switch {
+		case now.Sub(d.synced) > offlineAfter:
+			delete(l.devices, id)
+		case d.presence == online:
+			here = true
+		case d.presence == unavailable:
+			idle = true
+		}
+	}
+	switch {
+	case l.chosen == offline, !here && !idle:
+		return offline
+	case l.chosen == unavailable, !here, now.Sub(l.active) > awayAfter:
+		return unavailable
+	}
+	return online
+}
+
+// settle brings what is told up to date; false when that is no news.
+func (l *live) settle(now time.Time) bool {
+	presence := l.now(now)
+	if presence == l.Presence.Presence {
+		return false
+	}
+	l.Presence.Presence, l.CurrentlyActive = presence, presence == online
+	return true
+}
+
+// update changes what is known of a user, and returns the presence when others
+// are to be told. A user who was not known begins as stored.
+func (p *presences) update(userID string, stored api.Presence, now time.Time, f func(*live)) *api.Presence {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	one, known := p.users[userID]
@@ -47,60 +140,41 @@ func (p *presences) heard(userID, presence string, status *string, now time.Time
 		if len(p.users) >= maxPresences {
 			return nil
 		}
-		one = &live{Presence: api.Presence{UserID: userID, Presence: "offline"}}
-		if stored != nil {
-			one.StatusMsg, one.LastActiveTS = stored.StatusMsg, stored.LastActiveTS
-		}
-	}
-	before := one.Presence
-	if presence == "" {
-		presence = "online"
-	}
-	one.Presence.Presence = presence
-	if status != nil {
-		one.StatusMsg = *status
-	}
-	one.synced = now
-	if presence == "online" {
-		one.active = now
-		one.LastActiveTS = now.UnixMilli()
-	}
-	one.CurrentlyActive = presence == "online"
-	if presence == "offline" {
-		delete(p.users, userID)
-	} else {
+		stored.UserID = userID
+		one = &live{Presence: stored, devices: map[string]reach{}}
 		p.users[userID] = one
 	}
-	if known || status != nil || presence != "offline" {
-		if before.Presence != one.Presence.Presence || before.StatusMsg != one.StatusMsg || before.CurrentlyActive != one.CurrentlyActive {
-			told := one.Presence
-			return &told
-		}
+	status := one.StatusMsg
+	f(one)
+	if !one.settle(now) && status == one.StatusMsg {
+		return nil
 	}
-	return nil
+	told := one.Presence
+	return &told
 }
 
-// idle changes the presence of who has not been heard of, and returns it.
-func (p *presences) idle(now time.Time) []api.Presence {
+// idle settles everybody, forgets who is gone or not ours, and returns what
+// others are to be told.
+func (p *presences) idle(now time.Time, ours func(userID string) bool) []api.Presence {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []api.Presence
 	for id, one := range p.users {
-		switch {
-		case now.Sub(one.synced) > offlineAfter:
-			one.Presence.Presence, one.CurrentlyActive = "offline", false
+		if !ours(id) {
 			delete(p.users, id)
-		case one.Presence.Presence == "online" && now.Sub(one.active) > awayAfter:
-			one.Presence.Presence, one.CurrentlyActive = "unavailable", false
-		default:
 			continue
 		}
-		out = append(out, one.Presence)
+		if one.settle(now) {
+			out = append(out, one.Presence)
+		}
+		if one.Presence.Presence == offline && len(one.devices) == 0 && now.Sub(one.heard) > offlineAfter {
+			delete(p.users, id)
+		}
 	}
 	return out
 }
 
-// current returns the presence of a user who is not offline.
+// current returns the presence of a user of whom something is known.
 func (p *presences) current(userID string) (api.Presence, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -108,6 +182,45 @@ func (p *presences) current(userID string) (api.Presence, bool) {
 		return one.Presence, true
 	}
 	return api.Presence{}, false
+}
+
+// ours tells whether this instance keeps a user's presence: who publishes the
+// user's changes does.
+func (s *Server) ours(userID string) bool {
+	return s.sole || s.leases.Valid(eventlog.PartitionFor(userID, s.output.Partitions))
+}
+
+// recall takes up the users of a partition who were not offline when it was
+// kept last: they are, unless they are heard of again.
+func (s *Server) recall(ctx context.Context, partition int) error {
+	if s.noPresence {
+		return nil
+	}
+	list, err := s.db.Present(ctx, maxPresences)
+	if err != nil {
+		return err
+	}
+	now := s.now()
+	for _, stored := range list {
+		if eventlog.PartitionFor(stored.UserID, s.output.Partitions) != partition {
+			continue
+		}
+		told := s.presence.update(stored.UserID, stored, now, func(l *live) {
+			if !l.heard.IsZero() || len(l.devices) > 0 {
+				return // known better already
+			}
+			l.active, l.heard = time.UnixMilli(l.LastActiveTS), now
+			if stored.Presence == unavailable {
+				l.chosen = unavailable
+			}
+		})
+		if told != nil {
+			if err := s.tell(ctx, *told); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // tell stores a presence and publishes it.
@@ -118,22 +231,23 @@ func (s *Server) tell(ctx context.Context, p api.Presence) error {
 	return s.ephemeral(ctx, p.UserID, api.Ephemeral{Presence: &p})
 }
 
-// here notes that a user is there, and tells others if that is news.
-func (s *Server) here(ctx context.Context, userID, presence string, status *string) error {
+// here changes what is known of a user, and tells others if that is news.
+func (s *Server) here(ctx context.Context, userID string, f func(*live)) error {
 	if s.noPresence {
 		return nil
 	}
-	var stored *api.Presence
+	stored := api.Presence{}
 	if _, known := s.presence.current(userID); !known {
 		list, err := s.db.Presence(ctx, []string{userID})
 		if err != nil {
 			return err
 		}
 		if len(list) > 0 {
-			stored = &list[0]
+			stored = list[0]
 		}
 	}
-	told := s.presence.heard(userID, presence, status, s.now(), stored)
+	stored.Presence = offline // until it is settled
+	told := s.presence.update(userID, stored, s.now(), f)
 	if told == nil {
 		return nil
 	}
@@ -142,18 +256,17 @@ func (s *Server) here(ctx context.Context, userID, presence string, status *stri
 
 func (s *Server) setPresence(ctx context.Context, r *api.SetPresenceRequest) (*struct{}, error) {
 	switch r.Presence {
-	case "online", "offline", "unavailable":
+	case online, offline, unavailable:
 	default:
 		return nil, matrixerror.BadJSON("presence is neither online, offline nor unavailable")
 	}
-	if r.StatusMsg != nil && len(*r.StatusMsg) > maxStatus {
+	if len(r.StatusMsg) > maxStatus {
 		return nil, matrixerror.TooLarge("The status message is longer than %d bytes", maxStatus)
 	}
-	status := r.StatusMsg
-	if status == nil {
-		status = new(string)
+	if !s.ours(r.UserID) {
+		return &struct{}{}, s.reporter.SetPresence(ctx, s.now().UnixMilli(), r)
 	}
-	return &struct{}{}, s.here(ctx, r.UserID, r.Presence, status)
+	return &struct{}{}, s.here(ctx, r.UserID, func(l *live) { l.choose(r.Presence, r.StatusMsg, s.now()) })
 }
 
 func (s *Server) queryPresence(ctx context.Context, r *api.PresenceRequest) (*api.PresenceResponse, error) {
@@ -164,8 +277,10 @@ func (s *Server) queryPresence(ctx context.Context, r *api.PresenceRequest) (*ap
 	for i := range list {
 		if now, ok := s.presence.current(list[i].UserID); ok {
 			list[i] = now
+		} else if s.noPresence || s.ours(list[i].UserID) {
+			list[i].Presence = offline
 		} else {
-			list[i].Presence = "offline" // whatever it was before a restart
+			list[i].CurrentlyActive = list[i].Presence == online
 		}
 	}
 	return &api.PresenceResponse{Presence: list}, nil

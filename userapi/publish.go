@@ -2,12 +2,15 @@ package userapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/go-json-experiment/json"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/lease"
+	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/userapi/api"
 )
 
@@ -20,92 +23,229 @@ const (
 	keepFor  = 10 * time.Minute
 	// dropEvery is the time between deletions of old rows.
 	dropEvery = time.Minute
-	// publishRetry is the time after which a failed batch is tried again.
+	// publishRetry is the time after which a failed batch is tried again, and
+	// pollEvery that between looks for what other instances wrote.
 	publishRetry = time.Second
+	pollEvery    = 100 * time.Millisecond
+	// leaveTimeout bounds the handing over of partitions at the end.
+	leaveTimeout = 5 * time.Second
 )
 
-// publish publishes the outbox, in order, until ctx is done.
+// publisher publishes the partitions of which this instance has the lease.
+type publisher struct {
+	s *Server
+	// done has the last Seq published of each partition taken up, under the
+	// epoch in which it was.
+	done map[int]published
+}
+
+type published struct {
+	epoch, seq int64
+	// whole is set once no resync is under way.
+	whole bool
+}
+
+// publish publishes the outbox, in order, until ctx is done. What it has the
+// lease of is nobody else's to publish; a batch that was under way when a lease
+// was lost unnoticed may stand twice, and readers drop the second.
 func (s *Server) publish(ctx context.Context) error {
-	done := make([]int64, s.output.Partitions)
-	for p := range done {
-		last, err := s.lastPublished(ctx, p)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		}
-		done[p] = last
-	}
+	p := &publisher{s: s, done: map[int]published{}}
 	drop := time.NewTicker(dropEvery)
 	defer drop.Stop()
-	retry := time.NewTicker(publishRetry)
-	defer retry.Stop()
+	every := pollEvery
+	if s.sole {
+		every = publishRetry
+	}
+	poll := time.NewTicker(every)
+	defer poll.Stop()
 	for {
-		if err := s.publishAll(ctx, done); err != nil && ctx.Err() == nil {
+		changed := s.leases.Changed()
+		if err := p.all(ctx); err != nil && ctx.Err() == nil {
 			s.logger.WithError(err).Warn("Changes cannot be published now")
 		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-changed:
 		case <-s.wake:
-		case <-retry.C:
+		case <-poll.C:
 		case <-drop.C:
-			before := s.now().Add(-keepFor).UnixMilli()
-			for p, seq := range done {
-				if err := s.db.DropOutbox(ctx, p, seq-keepRows, before); err != nil && ctx.Err() == nil {
-					s.logger.WithError(err).Warn("Old rows of the outbox cannot be deleted")
-				}
+			if err := p.drop(ctx); err != nil && ctx.Err() == nil {
+				s.logger.WithError(err).Warn("Old rows of the outbox cannot be deleted")
 			}
 		}
 	}
 }
 
-// publishAll publishes what is missing in each partition.
-func (s *Server) publishAll(ctx context.Context, done []int64) error {
-	heads, err := s.db.Heads(ctx)
+// all publishes what is missing in each partition, and gives back those that
+// other instances should have. One that fails does not keep the others waiting.
+func (p *publisher) all(ctx context.Context) error {
+	held := p.s.leases.Held()
+	for range min(p.s.leases.Surplus(), len(held)) {
+		last := held[len(held)-1]
+		held = held[:len(held)-1]
+		delete(p.done, last.Partition)
+		if err := p.s.leases.Release(ctx, last); err != nil {
+			return err
+		}
+	}
+	heads, err := p.s.db.Heads(ctx)
 	if err != nil {
 		return err
 	}
-	for p := range done {
-		for done[p] < heads[p] {
-			rows, err := s.db.Outbox(ctx, p, done[p], publishBatch)
+	var failed error
+	for _, l := range held {
+		if err := p.one(ctx, l, heads[l.Partition]); err != nil {
+			delete(p.done, l.Partition) // to be looked at again
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+// one publishes what is missing in a partition.
+func (p *publisher) one(ctx context.Context, l lease.Lease, head int64) error {
+	state, known := p.done[l.Partition]
+	if !known || state.epoch != l.Epoch {
+		seq, err := p.s.lastPublished(ctx, l.Partition)
+		if err != nil {
+			return err
+		}
+		state = published{epoch: l.Epoch, seq: seq}
+		if seq > head {
+			if head, err = p.resync(ctx, l, &state, "the topic is ahead of the database"); err != nil {
+				return err
+			}
+		}
+		if err := p.s.recall(ctx, l.Partition); err != nil {
+			return err
+		}
+		p.done[l.Partition] = state
+	}
+	for p.s.leases.Valid(l.Partition) {
+		if state.seq >= head {
+			if state.whole {
+				return nil
+			}
+			more, err := p.resyncMore(ctx, l)
 			if err != nil {
 				return err
 			}
-			if len(rows) == 0 || rows[0].Seq != done[p]+1 {
-				return fmt.Errorf("userapi: the outbox lacks change %d of partition %d", done[p]+1, p)
+			state.whole = !more
+			p.done[l.Partition] = state
+			if head, err = p.s.db.Head(ctx, l.Partition); err != nil {
+				return err
 			}
-			messages := make([]eventlog.Message, len(rows))
-			for i, r := range rows {
-				messages[i] = eventlog.Message{Topic: api.TopicUserOutput, Partition: p, Key: []byte(r.UserID), Value: []byte(r.Value)}
+			continue
+		}
+		rows, err := p.s.db.Outbox(ctx, l.Partition, state.seq, publishBatch)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 || rows[0].Seq != state.seq+1 && !rows[0].Resync() {
+			if head, err = p.resync(ctx, l, &state, "the topic lacks changes that are no longer kept"); err != nil {
+				return err
 			}
-			if _, err := s.log.Append(ctx, messages...); err != nil {
-				// Some may be there all the same; readers drop what they know.
-				return fmt.Errorf("userapi: publishing: %w", err)
-			}
-			done[p] = rows[len(rows)-1].Seq
+			p.done[l.Partition] = state
+			continue
+		}
+		messages := make([]eventlog.Message, len(rows))
+		for i, r := range rows {
+			messages[i] = eventlog.Message{Topic: api.TopicUserOutput, Partition: l.Partition, Key: []byte(r.UserID), Value: []byte(r.Value)}
+		}
+		if _, err := p.s.log.Append(ctx, messages...); err != nil {
+			// Some may be there all the same; readers drop what they know.
+			return fmt.Errorf("userapi: publishing: %w", err)
+		}
+		state.seq = rows[len(rows)-1].Seq
+		p.done[l.Partition] = state
+	}
+	return nil
+}
+
+// resync makes good a topic that was lost or cut, or a database that was
+// restored from an older copy: the current rows are published anew, behind a
+// change that tells readers of it. It returns the new head.
+// spec: design rules 2, 4 and 10
+func (p *publisher) resync(ctx context.Context, l lease.Lease, state *published, why string) (head int64, err error) {
+	p.s.logger.WithField("partition", l.Partition).WithField("published", state.seq).
+		Error("user.output is resynchronised: " + why + "; all current rows are published anew")
+	err = p.fenced(ctx, l, func(tx *sqldb.Tx) (err error) {
+		head, err = p.s.db.StartResync(ctx, tx, l.Partition, state.seq)
+		return err
+	})
+	if err == nil {
+		state.seq, state.whole = head-1, false
+	}
+	return head, err
+}
+
+// resyncMore takes a resync one step further, if there is one.
+func (p *publisher) resyncMore(ctx context.Context, l lease.Lease) (more bool, err error) {
+	if active, err := p.s.db.Resyncing(ctx, l.Partition); err != nil || !active {
+		return false, err
+	}
+	err = p.fenced(ctx, l, func(tx *sqldb.Tx) (err error) {
+		more, err = p.s.db.Resync(ctx, tx, l.Partition)
+		return err
+	})
+	return more, err
+}
+
+// fenced runs f in a transaction, if the lease is still ours in it.
+func (p *publisher) fenced(ctx context.Context, l lease.Lease, f func(*sqldb.Tx) error) error {
+	err := p.s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := p.s.leases.Commit(ctx, tx, l, l.TopicID, l.NextOffset); err != nil {
+			return err
+		}
+		return f(tx)
+	})
+	if errors.Is(err, lease.ErrFenced) {
+		p.s.leases.Drop(l)
+	}
+	return err
+}
+
+// drop deletes rows that were published long ago.
+func (p *publisher) drop(ctx context.Context) error {
+	before := p.s.now().Add(-keepFor).UnixMilli()
+	for _, l := range p.s.leases.Held() {
+		state, ok := p.done[l.Partition]
+		if !ok || state.epoch != l.Epoch {
+			continue
+		}
+		err := p.fenced(ctx, l, func(tx *sqldb.Tx) error {
+			return p.s.db.DropOutbox(ctx, tx, l.Partition, state.seq-keepRows, before)
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// lastPublished reads from the topic up to where it is published.
+// lastPublished reads from the topic up to where it is published: the highest
+// Seq near its end, behind which an owner that lost its lease unnoticed may have
+// appended lower ones.
 func (s *Server) lastPublished(ctx context.Context, partition int) (int64, error) {
 	start, end, err := s.log.Bounds(ctx, api.TopicUserOutput, partition)
 	if err != nil {
 		return 0, fmt.Errorf("userapi: %s: %w", api.TopicUserOutput, err)
 	}
-	if end == start {
-		return 0, nil
+	highest := int64(0)
+	for next := max(start, end-2*publishBatch); next < end; {
+		records, err := s.log.Read(ctx, api.TopicUserOutput, partition, next, 1<<20)
+		if err != nil {
+			return 0, fmt.Errorf("userapi: %s: %w", api.TopicUserOutput, err)
+		}
+		for _, r := range records {
+			var c api.UserChange
+			if err := json.Unmarshal(r.Value, &c); err != nil {
+				return 0, fmt.Errorf("userapi: record %d of partition %d of %s: %w", r.Offset, partition, api.TopicUserOutput, err)
+			}
+			highest = max(highest, c.Seq)
+			next = r.Offset + 1
+		}
 	}
-	records, err := s.log.Read(ctx, api.TopicUserOutput, partition, end-1, 1)
-	if err != nil {
-		return 0, fmt.Errorf("userapi: %s: %w", api.TopicUserOutput, err)
-	}
-	var last api.UserChange
-	if err := json.Unmarshal(records[0].Value, &last); err != nil {
-		return 0, fmt.Errorf("userapi: the last record of partition %d of %s: %w", partition, api.TopicUserOutput, err)
-	}
-	return last.Seq, nil
+	return highest, nil
 }

@@ -20,9 +20,9 @@ func (s *Server) register(ctx context.Context, r *api.RegisterRequest) (*api.Ses
 	if !ok || server != s.serverName || localpart == "" {
 		return nil, matrixerror.InvalidParam("The user is not of this server")
 	}
-	if _, exists, err := s.db.Account(ctx, r.UserID); err != nil {
+	if known, exists, err := s.db.Account(ctx, r.UserID); err != nil {
 		return nil, err
-	} else if exists {
+	} else if exists && (r.GuestToken == "" || !known.Guest) {
 		return nil, errInUse()
 	}
 	account := storage.Account{UserID: r.UserID, Admin: r.Admin, Guest: r.Guest, CreatedTS: s.now().UnixMilli()}
@@ -35,31 +35,52 @@ func (s *Server) register(ctx context.Context, r *api.RegisterRequest) (*api.Ses
 	}
 	session := &api.Session{UserID: r.UserID}
 	err := s.write(ctx, func(tx *sqldb.Tx) error {
-		if created, err := s.db.InsertAccount(ctx, tx, account); err != nil {
-			return err
-		} else if !created {
-			return errInUse()
-		}
-		if err := s.useRegistration(ctx, tx, r); err != nil {
+		if err := s.makeAccount(ctx, tx, account, localpart, r.GuestToken); err != nil {
 			return err
 		}
-		name, err := jsontext.AppendQuote(nil, localpart)
-		if err != nil {
-			return matrixerror.InvalidParam("The user name is not UTF-8")
-		}
-		if _, err := s.putProfile(ctx, tx, r.UserID, "displayname", name); err != nil {
+		if err := s.useRegistration(ctx, tx, r); err != nil || r.InhibitLogin {
 			return err
 		}
-		if r.InhibitLogin {
-			return nil
-		}
+		var err error
 		session, err = s.newSession(ctx, tx, r.UserID, r.Device)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.tokens.forget(r.UserID) // of whom they say is a guest
 	return session, nil
+}
+
+// makeAccount stores a new account with its profile, or makes a user of the
+// guest whose access token is given.
+// spec: client-server-api §guest-access
+func (s *Server) makeAccount(ctx context.Context, tx *sqldb.Tx, account storage.Account, localpart, guestToken string) error {
+	if guestToken != "" {
+		owner, err := s.db.TokenUser(ctx, tx, hashToken(guestToken))
+		if err != nil {
+			return err
+		}
+		upgraded := false
+		if owner == account.UserID {
+			upgraded, err = s.db.UpgradeGuest(ctx, tx, account.UserID, account.PasswordHash)
+		}
+		if err == nil && !upgraded {
+			err = matrixerror.Forbidden("guest_access_token is not that of the guest")
+		}
+		return err
+	}
+	if created, err := s.db.InsertAccount(ctx, tx, account); err != nil {
+		return err
+	} else if !created {
+		return errInUse()
+	}
+	name, err := jsontext.AppendQuote(nil, localpart)
+	if err != nil {
+		return matrixerror.InvalidParam("The user name is not UTF-8")
+	}
+	_, err = s.putProfile(ctx, tx, account.UserID, "displayname", name)
+	return err
 }
 
 // useRegistration counts the registration token and ends the session of

@@ -17,8 +17,12 @@ const (
 )
 
 func (s *Server) queryDevices(ctx context.Context, r *api.DevicesRequest) (*api.DevicesResponse, error) {
-	list, err := s.db.Devices(ctx, r.UserID)
-	return &api.DevicesResponse{Devices: list}, err
+	res := &api.DevicesResponse{}
+	err := s.db.Read(ctx, func(tx *sqldb.Tx) (err error) {
+		res.Devices, err = s.db.Devices(ctx, tx, r.UserID)
+		return err
+	})
+	return res, err
 }
 
 func (s *Server) putDevice(ctx context.Context, r *api.PutDeviceRequest) (*struct{}, error) {
@@ -48,28 +52,36 @@ func (s *Server) putDevice(ctx context.Context, r *api.PutDeviceRequest) (*struc
 }
 
 func (s *Server) deleteDevices(ctx context.Context, r *api.DeleteDevicesRequest) (*struct{}, error) {
-	ids := r.DeviceIDs
-	if r.All {
-		list, err := s.db.Devices(ctx, r.UserID)
-		if err != nil {
-			return nil, err
+	err := s.write(ctx, func(tx *sqldb.Tx) error {
+		if _, _, err := s.db.LockAccount(ctx, tx, r.UserID); err != nil {
+			return err
 		}
-		ids = deviceIDs(list, "")
-	}
-	err := s.write(ctx, func(tx *sqldb.Tx) error { return s.endDevices(ctx, tx, r.UserID, ids) })
+		if r.All {
+			return s.endSessions(ctx, tx, r.UserID, "")
+		}
+		return s.endDevices(ctx, tx, r.UserID, r.DeviceIDs)
+	})
 	s.tokens.forget(r.UserID)
 	return &struct{}{}, err
 }
 
-// deviceIDs lists the IDs of devices but one.
-func deviceIDs(list []api.DeviceInfo, but string) []string {
+// endSessions deletes all devices but one, and the login tokens with which more
+// could be made. The caller has locked the account.
+func (s *Server) endSessions(ctx context.Context, tx *sqldb.Tx, userID, but string) error {
+	if err := s.db.DeleteShortTokens(ctx, tx, userID, string(api.TokenLogin)); err != nil {
+		return err
+	}
+	list, err := s.db.Devices(ctx, tx, userID)
+	if err != nil {
+		return err
+	}
 	var ids []string
 	for _, d := range list {
 		if d.DeviceID != but {
 			ids = append(ids, d.DeviceID)
 		}
 	}
-	return ids
+	return s.endDevices(ctx, tx, userID, ids)
 }
 
 // endDevices deletes devices. The caller has their tokens forgotten once the
@@ -98,18 +110,19 @@ func (s *Server) setPassword(ctx context.Context, r *api.SetPasswordRequest) (*s
 	if err != nil {
 		return nil, err
 	}
-	list, err := s.db.Devices(ctx, r.UserID)
-	if err != nil {
-		return nil, err
-	}
 	err = s.write(ctx, func(tx *sqldb.Tx) error {
+		if account, ok, err := s.db.LockAccount(ctx, tx, r.UserID); err != nil {
+			return err
+		} else if !ok || account.Deactivated {
+			return errDeactivated()
+		}
 		if err := s.db.SetPassword(ctx, tx, r.UserID, hash); err != nil {
 			return err
 		}
 		if !r.LogoutOthers {
 			return nil
 		}
-		return s.endDevices(ctx, tx, r.UserID, deviceIDs(list, r.KeepDevice))
+		return s.endSessions(ctx, tx, r.UserID, r.KeepDevice)
 	})
 	s.tokens.forget(r.UserID)
 	return &struct{}{}, err
@@ -119,15 +132,11 @@ func (s *Server) setPassword(ctx context.Context, r *api.SetPasswordRequest) (*s
 // its rooms left.
 // spec: client-server-api §account-deactivation
 func (s *Server) deactivate(ctx context.Context, r *api.DeactivateRequest) (*struct{}, error) {
-	list, err := s.db.Devices(ctx, r.UserID)
-	if err != nil {
-		return nil, err
-	}
-	err = s.write(ctx, func(tx *sqldb.Tx) error {
+	err := s.write(ctx, func(tx *sqldb.Tx) error {
 		if ok, err := s.db.Deactivate(ctx, tx, r.UserID); err != nil || !ok {
 			return err
 		}
-		if err := s.endDevices(ctx, tx, r.UserID, deviceIDs(list, "")); err != nil {
+		if err := s.endSessions(ctx, tx, r.UserID, ""); err != nil {
 			return err
 		}
 		if err := s.db.DeleteProfile(ctx, tx, r.UserID); err != nil {
@@ -154,7 +163,7 @@ func (s *Server) issueToken(ctx context.Context, r *api.IssueTokenRequest) (*api
 }
 
 func (s *Server) queryOpenID(ctx context.Context, r *api.OpenIDRequest) (*api.OpenIDResponse, error) {
-	userID, err := s.db.ShortToken(ctx, hashToken(r.Token), string(api.TokenOpenID), s.now().UnixMilli(), false)
+	userID, err := s.db.ShortToken(ctx, hashToken(r.Token), string(api.TokenOpenID), s.now().UnixMilli())
 	if err != nil {
 		return nil, err
 	}

@@ -125,7 +125,7 @@ func (s *Server) expire(ctx context.Context) error {
 				s.logger.WithError(err).Warn("Typing cannot be published now")
 			}
 		}
-		for _, p := range s.presence.idle(s.now()) {
+		for _, p := range s.presence.idle(s.now(), s.ours) {
 			if err := s.tell(ctx, p); err != nil && ctx.Err() == nil {
 				s.logger.WithError(err).Warn("Presence cannot be stored now")
 			}

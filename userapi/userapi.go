@@ -2,6 +2,7 @@ package userapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,27 +12,34 @@ import (
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/lease"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/userapi/api"
 	"github.com/matrix-org/dendrite/userapi/storage"
 )
 
-// Deps is what a Server is made from. All of it is needed but Caller,
-// Partitions and Metrics.
+// Deps is what a Server is made from. All of it is needed but
+// Partitions and what says what zero means.
 type Deps struct {
 	Config config.UserAPI
 	// NoPresence keeps none: everybody is offline.
 	NoPresence bool
-	ServerName string
-	Log        eventlog.Log
+	// WrongPasswords is how many wrong passwords an account bears from
+	// strangers; zero means any number.
+	WrongPasswords config.Rate
+	ServerName     string
+	Log            eventlog.Log
 	// DB is the component's own, opened as durable.
 	DB     *sqldb.DB
 	Caller rpc.Caller
 	// Partitions of user.output; zero means api.UserOutputPartitions.
 	Partitions int
-	Logger     *logrus.Entry
-	Metrics    prometheus.Registerer
+	// LeaseTTL is about how long the partitions of an instance that died stay
+	// unpublished; zero means lease.DefaultTTL.
+	LeaseTTL time.Duration
+	Logger   *logrus.Entry
+	Metrics  prometheus.Registerer
 }
 
 // Server is the user-api role.
@@ -45,9 +53,13 @@ type Server struct {
 	activity   eventlog.TopicInfo
 	tokens     *tokenCache
 	hashing    chan struct{}
+	failures   *failures
 	typing     *typing
 	presence   *presences
+	reporter   *api.Reporter
 	wake       chan struct{}
+	leases     *lease.Manager
+	sole       bool // no other instance can be there
 	logger     *logrus.Entry
 	now        func() time.Time
 }
@@ -70,8 +82,10 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		log:        deps.Log,
 		tokens:     newTokenCache(maxCachedTokens),
 		hashing:    make(chan struct{}, hashesAtOnce),
+		failures:   newFailures(deps.WrongPasswords),
 		typing:     newTyping(),
 		presence:   newPresences(),
+		reporter:   api.NewReporter(deps.Log),
 		wake:       make(chan struct{}, 1),
 		logger:     deps.Logger.WithField("component", "userapi"),
 		now:        time.Now,
@@ -82,15 +96,24 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	}
 	for topic, spec := range map[*eventlog.TopicInfo]eventlog.TopicSpec{
 		&s.output:               {Name: api.TopicUserOutput, Partitions: deps.Partitions, Durability: eventlog.Derived},
-		&s.activity:             {Name: api.TopicUserActivity, Partitions: api.ActivityPartitions, Durability: eventlog.Ephemeral},
+		&s.activity:             api.ActivityTopic(),
 		new(eventlog.TopicInfo): {Name: api.TopicEphemeral, Partitions: api.EphemeralPartitions, Durability: eventlog.Ephemeral},
 	} {
 		if *topic, err = deps.Log.EnsureTopic(ctx, spec); err != nil {
 			return nil, fmt.Errorf("userapi: %s: %w", spec.Name, err)
 		}
 	}
+	exclusive, ok := deps.Log.(eventlog.Exclusive)
+	s.sole = ok && exclusive.Exclusive()
+	s.leases, err = lease.New(ctx, lease.Options{DB: deps.DB, Group: leaseGroup, Partitions: deps.Partitions, TTL: deps.LeaseTTL, Sole: s.sole, Logger: s.logger})
+	if err != nil {
+		return nil, fmt.Errorf("userapi: %w", err)
+	}
 	return s, nil
 }
+
+// leaseGroup names the leases of who publishes user.output.
+const leaseGroup = "userapi/" + api.TopicUserOutput
 
 // Register serves the component's methods.
 func (s *Server) Register(srv *rpc.Server) {
@@ -99,7 +122,6 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.Available.Serve(srv, s.available)
 	api.Login.Serve(srv, s.login)
 	api.Refresh.Serve(srv, s.refresh)
-	api.CheckPassword.Serve(srv, s.checkPassword)
 	api.SetPassword.Serve(srv, s.setPassword)
 	api.Deactivate.Serve(srv, s.deactivate)
 	api.QueryDevices.Serve(srv, s.queryDevices)
@@ -113,13 +135,18 @@ func (s *Server) Register(srv *rpc.Server) {
 	s.registerData(srv)
 }
 
-// Run publishes changes and consumes activity until ctx is done.
+// Run publishes changes and consumes activity until ctx is done, then hands its
+// partitions over.
 func (s *Server) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.publish(ctx) })
-	group.Go(func() error { return s.consumeActivity(ctx) })
-	group.Go(func() error { return s.expire(ctx) })
-	return group.Wait()
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { s.leases.Run(inner); return nil })
+	group.Go(func() error { return s.publish(inner) })
+	group.Go(func() error { return s.consumeActivity(inner) })
+	group.Go(func() error { return s.expire(inner) })
+	err := group.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	return errors.Join(err, s.leases.Leave(last))
 }
 
 // write runs f in a transaction and has the changes published that it made.

@@ -61,7 +61,7 @@ func table() []spec {
 	return []spec{
 		roomServer,
 		{"user-api", "userapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
-			return userapi.New(ctx, userapi.Deps{Config: w.config.UserAPI, NoPresence: !w.config.Presence.Enabled, ServerName: w.config.Global.ServerName,
+			return userapi.New(ctx, userapi.Deps{Config: w.config.UserAPI, NoPresence: !w.config.Presence.Enabled, WrongPasswords: w.config.RateLimiting.WrongPasswords(), ServerName: w.config.Global.ServerName,
 				Log: w.log, DB: db, Caller: w.caller, Logger: w.logger, Metrics: w.metrics})
 		}},
 		{"directory-api", "directoryapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {

@@ -11,6 +11,9 @@ type RateLimiting struct {
 	Message Rate `yaml:"message"`
 	// Login is per address.
 	Login Rate `yaml:"login"`
+	// WrongPassword is for wrong passwords, per account; the addresses at which
+	// its devices were last seen have buckets of their own.
+	WrongPassword Rate `yaml:"wrong_password"`
 	// Registration is per address.
 	Registration Rate `yaml:"registration"`
 	// Join is per user.
@@ -32,15 +35,24 @@ type Rate struct {
 
 func defaultRates() RateLimiting {
 	return RateLimiting{
-		Enabled:      true,
-		Request:      Rate{PerSecond: 50, Burst: 200},
-		Message:      Rate{PerSecond: 5, Burst: 50},
-		Login:        Rate{PerSecond: 0.2, Burst: 10},
-		Registration: Rate{PerSecond: 0.1, Burst: 5},
-		Join:         Rate{PerSecond: 0.5, Burst: 20},
-		Invite:       Rate{PerSecond: 0.5, Burst: 30},
-		CreateRoom:   Rate{PerSecond: 0.1, Burst: 10},
+		Enabled:       true,
+		Request:       Rate{PerSecond: 50, Burst: 200},
+		Message:       Rate{PerSecond: 5, Burst: 50},
+		Login:         Rate{PerSecond: 0.2, Burst: 10},
+		WrongPassword: Rate{PerSecond: 0.02, Burst: 10},
+		Registration:  Rate{PerSecond: 0.1, Burst: 5},
+		Join:          Rate{PerSecond: 0.5, Burst: 20},
+		Invite:        Rate{PerSecond: 0.5, Burst: 30},
+		CreateRoom:    Rate{PerSecond: 0.1, Burst: 10},
 	}
+}
+
+// WrongPasswords returns what accounts bear; zero when rate limiting is off.
+func (c *RateLimiting) WrongPasswords() Rate {
+	if !c.Enabled {
+		return Rate{}
+	}
+	return c.WrongPassword
 }
 
 // Buckets returns the rates by their names, which are those of httpapi.Limit;

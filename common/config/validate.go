@@ -48,6 +48,9 @@ func (c *Dendrite) Validate() error {
 			p.add("rate_limiting."+name+".burst", "is less than 1")
 		}
 	}
+	if r := c.RateLimiting.WrongPasswords(); r.PerSecond > 0 && r.Burst < 1 {
+		p.add("rate_limiting.wrong_password.burst", "is less than 1")
+	}
 	if n := c.EventLog.Partitions; n < 1 || n > maxPartitions {
 		p.add("event_log.partitions", "%d is not 1 to %d", n, maxPartitions)
 	}

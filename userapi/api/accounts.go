@@ -1,6 +1,8 @@
 package api
 
 import (
+	"strings"
+
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/rpc"
@@ -9,17 +11,17 @@ import (
 // The methods around accounts and their sessions.
 var (
 	// Register makes an account, and a session of it unless told not to:
-	// 400 M_USER_IN_USE when the name is taken.
+	// 400 M_USER_IN_USE when the name is taken, 403 when GuestToken is not that
+	// of a guest of the name.
 	Register = rpc.NewMethod[RegisterRequest, Session](Service, "register")
 	// Available answers 400 M_USER_IN_USE when the name is taken.
 	Available = rpc.NewMethod[AvailableRequest, struct{}](Service, "available")
 	// Login makes a session: 403 M_FORBIDDEN when password or token are wrong,
-	// 403 M_USER_DEACTIVATED when they are right but the account is no more.
+	// 403 M_USER_DEACTIVATED when the account is no more, 429 M_LIMIT_EXCEEDED
+	// after too many wrong passwords.
 	Login = rpc.NewMethod[LoginRequest, Session](Service, "login")
 	// Refresh makes new tokens for a session: 401 M_UNKNOWN_TOKEN.
 	Refresh = rpc.NewMethod[RefreshRequest, Session](Service, "refresh")
-	// CheckPassword answers 403 M_FORBIDDEN when the password is wrong.
-	CheckPassword = rpc.NewMethod[CheckPasswordRequest, struct{}](Service, "check_password")
 	// SetPassword sets a password and may end other sessions.
 	SetPassword = rpc.NewMethod[SetPasswordRequest, struct{}](Service, "set_password")
 	// Deactivate ends an account for good and has its rooms left.
@@ -42,6 +44,23 @@ var (
 	PutRegistrationToken = rpc.NewMethod[PutRegistrationTokenRequest, struct{}](Service, "put_registration_token")
 )
 
+// Downcase returns a user ID, or a localpart, with a-z for A-Z in the localpart:
+// what new accounts are named, and what somebody means who types a name.
+// spec: appendices §mapping-from-other-character-sets
+func Downcase(userID string) string {
+	localpart, server, _ := strings.Cut(userID, ":")
+	lower := strings.Map(func(c rune) rune {
+		if c >= 'A' && c <= 'Z' {
+			return c + 'a' - 'A'
+		}
+		return c
+	}, localpart)
+	if server == "" {
+		return lower
+	}
+	return lower + ":" + server
+}
+
 // RegisterRequest describes a new account.
 type RegisterRequest struct {
 	// UserID is whole; its localpart was checked by the caller.
@@ -50,6 +69,9 @@ type RegisterRequest struct {
 	Password string
 	Admin    bool
 	Guest    bool
+	// GuestToken, an access token of the guest UserID, makes a user of that
+	// account instead of a new one; "" for none.
+	GuestToken string
 	// InhibitLogin makes no session.
 	InhibitLogin bool
 	Device       NewDevice
@@ -82,7 +104,8 @@ type Session struct {
 // AvailableRequest names a user who may not exist.
 type AvailableRequest struct{ UserID string }
 
-// LoginRequest holds either Password or Token, which then says who it is.
+// LoginRequest holds either Password or Token, which then says who it is. The
+// UserID is as the user typed it: an account of another case is found as well.
 type LoginRequest struct {
 	UserID, Password string
 	Token            string
@@ -91,9 +114,6 @@ type LoginRequest struct {
 
 // RefreshRequest holds a refresh token.
 type RefreshRequest struct{ Token string }
-
-// CheckPasswordRequest holds a user's password.
-type CheckPasswordRequest struct{ UserID, Password string }
 
 // SetPasswordRequest sets a password.
 type SetPasswordRequest struct {

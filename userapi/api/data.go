@@ -1,6 +1,8 @@
 package api
 
 import (
+	"time"
+
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/pushrules"
@@ -27,8 +29,10 @@ var (
 	SetTyping = rpc.NewMethod[SetTypingRequest, struct{}](Service, "set_typing")
 	// SetPresence sets a user's presence.
 	SetPresence = rpc.NewMethod[SetPresenceRequest, struct{}](Service, "set_presence")
-	// QueryJobs lists work in rooms that is to be done.
-	QueryJobs = rpc.NewMethod[JobsRequest, JobsResponse](Service, "jobs")
+	// TakeJob gives out work in rooms that nobody does, for JobLease.
+	TakeJob = rpc.NewMethod[TakeJobRequest, TakeJobResponse](Service, "take_job")
+	// RenewJob prolongs a job by JobLease.
+	RenewJob = rpc.NewMethod[RenewJobRequest, RenewJobResponse](Service, "renew_job")
 	// FinishJob says that a job is done.
 	FinishJob = rpc.NewMethod[FinishJobRequest, struct{}](Service, "finish_job")
 )
@@ -92,11 +96,8 @@ type SetTypingRequest struct {
 	TimeoutMS      int64
 }
 
-// SetPresenceRequest sets a presence; nil StatusMsg keeps the message.
-type SetPresenceRequest struct {
-	UserID, Presence string
-	StatusMsg        *string
-}
+// SetPresenceRequest sets a presence; StatusMsg "" removes the message.
+type SetPresenceRequest struct{ UserID, Presence, StatusMsg string }
 
 // JobKind says what is to be done in a user's rooms.
 type JobKind string
@@ -109,11 +110,28 @@ const (
 	JobLeave JobKind = "leave"
 )
 
-// JobsRequest bounds the jobs asked for.
-type JobsRequest struct{ Limit int }
+// JobLease is how long a job is its owner's, unless it is renewed.
+const JobLease = 30 * time.Second
 
-// JobsResponse holds the oldest jobs.
-type JobsResponse struct{ Jobs []Job }
+// TakeJobRequest asks for the oldest job. Owner names the instance that asks,
+// unlike every other.
+type TakeJobRequest struct{ Owner string }
+
+// TakeJobResponse holds a job; Found is false when there is none to be done now.
+type TakeJobResponse struct {
+	Found bool
+	Job   Job
+}
+
+// RenewJobRequest names a job that is being done.
+type RenewJobRequest struct {
+	Owner string
+	Job   Job
+}
+
+// RenewJobResponse says whether it is still the owner's: a later change may have
+// taken its place, or another instance the job.
+type RenewJobResponse struct{ Held bool }
 
 // Job is work in all rooms of a user. ID changes when a later change takes its
 // place, and is part of the request IDs of what is done.
@@ -124,4 +142,7 @@ type Job struct {
 }
 
 // FinishJobRequest names a job that is done.
-type FinishJobRequest struct{ Job Job }
+type FinishJobRequest struct {
+	Owner string
+	Job   Job
+}

@@ -34,6 +34,11 @@ const (
 	ChangeDeactivated ChangeKind = "deactivated"
 	ChangeToDevice    ChangeKind = "to_device" // DeviceID has new messages
 	ChangeForget      ChangeKind = "forget"    // RoomID was forgotten by the user
+	// ChangeResync says that the changes between the last one in the topic and
+	// this one cannot be had any more: a reader goes on from here, whatever it
+	// lacks. What is current of all users of the partition follows, but for the
+	// rooms that they have forgotten. It has no UserID.
+	ChangeResync ChangeKind = "resync"
 )
 
 // UserChange is a record of user.output. Seq counts from 1 in each partition
@@ -48,6 +53,19 @@ type UserChange struct {
 	Type     string         `json:"type,omitzero"`
 	Content  jsontext.Value `json:"content,omitzero"`
 	Receipt  *Receipt       `json:"receipt,omitzero"`
+}
+
+// AccountDataChange is the change of one event of account data; nil content
+// means that it was deleted.
+func AccountDataChange(userID, roomID, typ string, content jsontext.Value) UserChange {
+	c := UserChange{UserID: userID, Kind: ChangeAccountData, RoomID: roomID, Type: typ, Content: content}
+	if content == nil {
+		c.Content = jsontext.Value("null")
+	}
+	if roomID == "" && typ == "m.push_rules" {
+		c.Kind = ChangePushRules
+	}
+	return c
 }
 
 // Receipt is a read receipt of a user in a room.
@@ -84,8 +102,8 @@ type Presence struct {
 }
 
 // Activity says that a user's device was heard of: the seed of this project
-// called it "output whether the client is syncing". At most one per device and
-// some seconds.
+// called it "output whether the client is syncing". At most one of a kind per
+// device and ActivityEvery.
 type Activity struct {
 	V        int    `json:"v"` // 1
 	UserID   string `json:"user_id"`
@@ -95,4 +113,8 @@ type Activity struct {
 	// Syncing is set by /sync; Presence is its set_presence ("" when not given).
 	Syncing  bool   `json:"syncing,omitzero"`
 	Presence string `json:"presence,omitzero"`
+	// Active is set when the user did something: sent, typed, read, joined.
+	Active bool `json:"active,omitzero"`
+	// Set is a presence that the user has chosen; DeviceID is "" then.
+	Set *SetPresenceRequest `json:"set,omitzero"`
 }

@@ -36,6 +36,23 @@ func (d *Database) Account(ctx context.Context, userID string) (a Account, ok bo
 	return a, ok, err
 }
 
+// LockAccount returns an account and keeps it as it is until the transaction
+// ends: whoever makes or ends sessions takes turns by it. False when there is
+// no such account. The update is the lock that both engines know.
+func (d *Database) LockAccount(ctx context.Context, tx *sqldb.Tx, userID string) (a Account, ok bool, err error) {
+	a.UserID = userID
+	ok, err = found(tx.QueryRow(ctx, `UPDATE accounts SET user_id = user_id WHERE user_id = $1
+		RETURNING password_hash, admin, guest, locked, suspended, deactivated, created_ts`, userID).
+		Scan(&a.PasswordHash, &a.Admin, &a.Guest, &a.Locked, &a.Suspended, &a.Deactivated, &a.CreatedTS))
+	return a, ok, err
+}
+
+// UpgradeGuest makes a guest's account a user's; false when it is none.
+func (d *Database) UpgradeGuest(ctx context.Context, tx *sqldb.Tx, userID, hash string) (bool, error) {
+	return affected(tx.Exec(ctx, "UPDATE accounts SET guest = $1, password_hash = $2 WHERE user_id = $3 AND guest = $4 AND deactivated = $5",
+		false, hash, userID, true, false))
+}
+
 // SetPassword replaces an account's password hash.
 func (d *Database) SetPassword(ctx context.Context, tx *sqldb.Tx, userID, hash string) error {
 	_, err := tx.Exec(ctx, "UPDATE accounts SET password_hash = $1 WHERE user_id = $2", hash, userID)

@@ -139,8 +139,17 @@ func (d *Database) PutPresence(ctx context.Context, tx *sqldb.Tx, p api.Presence
 	return err
 }
 
+// Present returns who was not offline when that was stored last.
+func (d *Database) Present(ctx context.Context, limit int) ([]api.Presence, error) {
+	return d.presences(ctx, "presence <> 'offline' LIMIT $1", limit)
+}
+
 // Presence returns what is stored of several users.
-func (d *Database) Presence(ctx context.Context, userIDs []string) (out []api.Presence, err error) {
+func (d *Database) Presence(ctx context.Context, userIDs []string) ([]api.Presence, error) {
+	return d.presences(ctx, "user_id "+d.Any("$1"), sqldb.List(userIDs))
+}
+
+func (d *Database) presences(ctx context.Context, where string, arg any) (out []api.Presence, err error) {
 	err = d.Read(ctx, func(tx *sqldb.Tx) error {
 		out = nil
 		return each(ctx, tx, func(scan func(...any) error) error {
@@ -148,7 +157,7 @@ func (d *Database) Presence(ctx context.Context, userIDs []string) (out []api.Pr
 			err := scan(&p.UserID, &p.Presence, &p.StatusMsg, &p.LastActiveTS)
 			out = append(out, p)
 			return err
-		}, "SELECT user_id, presence, status_msg, last_active_ts FROM presence WHERE user_id "+d.Any("$1"), sqldb.List(userIDs))
+		}, "SELECT user_id, presence, status_msg, last_active_ts FROM presence WHERE "+where, arg)
 	})
 	return out, err
 }

@@ -8,36 +8,44 @@ import (
 )
 
 // PutDevice stores a device, or takes over the one with that ID: its tokens
-// end. An existing display name is kept when there is no new one.
+// end, its display name is kept.
+// spec: client-server-api §post_matrixclientv3login
 func (d *Database) PutDevice(ctx context.Context, tx *sqldb.Tx, userID string, dev api.DeviceInfo) error {
 	if err := d.deleteTokens(ctx, tx, userID, dev.DeviceID); err != nil {
 		return err
 	}
 	_, err := tx.Exec(ctx, `INSERT INTO devices (user_id, device_id, display_name, last_seen_ip, last_seen_ts) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (user_id, device_id) DO UPDATE SET last_seen_ip = excluded.last_seen_ip, last_seen_ts = excluded.last_seen_ts,
-		display_name = CASE WHEN excluded.display_name = '' THEN devices.display_name ELSE excluded.display_name END`,
+		ON CONFLICT (user_id, device_id) DO UPDATE SET last_seen_ip = excluded.last_seen_ip, last_seen_ts = excluded.last_seen_ts`,
 		userID, dev.DeviceID, dev.DisplayName, dev.LastSeenIP, dev.LastSeenTS)
 	return err
 }
 
-// CountDevices counts a user's devices.
-func (d *Database) CountDevices(ctx context.Context, tx *sqldb.Tx, userID string) (n int, err error) {
-	err = tx.QueryRow(ctx, "SELECT count(*) FROM devices WHERE user_id = $1", userID).Scan(&n)
+// CountDevices counts a user's devices but one.
+func (d *Database) CountDevices(ctx context.Context, tx *sqldb.Tx, userID, but string) (n int, err error) {
+	err = tx.QueryRow(ctx, "SELECT count(*) FROM devices WHERE user_id = $1 AND device_id <> $2", userID, but).Scan(&n)
 	return n, err
 }
 
-// Devices lists a user's devices by ID.
-func (d *Database) Devices(ctx context.Context, userID string) (out []api.DeviceInfo, err error) {
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
-		out = []api.DeviceInfo{}
-		return each(ctx, tx, func(scan func(...any) error) error {
-			var dev api.DeviceInfo
-			err := scan(&dev.DeviceID, &dev.DisplayName, &dev.LastSeenIP, &dev.LastSeenTS)
-			out = append(out, dev)
-			return err
-		}, "SELECT device_id, display_name, last_seen_ip, last_seen_ts FROM devices WHERE user_id = $1 ORDER BY device_id", userID)
-	})
+// Devices lists a user's devices by ID, within a transaction.
+func (d *Database) Devices(ctx context.Context, tx *sqldb.Tx, userID string) ([]api.DeviceInfo, error) {
+	out := []api.DeviceInfo{}
+	err := each(ctx, tx, func(scan func(...any) error) error {
+		var dev api.DeviceInfo
+		err := scan(&dev.DeviceID, &dev.DisplayName, &dev.LastSeenIP, &dev.LastSeenTS)
+		out = append(out, dev)
+		return err
+	}, "SELECT device_id, display_name, last_seen_ip, last_seen_ts FROM devices WHERE user_id = $1 ORDER BY device_id", userID)
 	return out, err
+}
+
+// SeenAt tells whether one of a user's devices was last heard of at an address.
+func (d *Database) SeenAt(ctx context.Context, userID, ip string) (seen bool, err error) {
+	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+		var one int
+		seen, err = found(tx.QueryRow(ctx, "SELECT 1 FROM devices WHERE user_id = $1 AND last_seen_ip = $2 LIMIT 1", userID, ip).Scan(&one))
+		return err
+	})
+	return seen, err
 }
 
 // RenameDevice sets a display name, or with set false only looks whether the

@@ -15,7 +15,11 @@ import (
 // Change takes the next Seq of the user's partition and writes the change's
 // row of the outbox: in the transaction of what it tells of.
 func (d *Database) Change(ctx context.Context, tx *sqldb.Tx, c api.UserChange) (api.WriteResponse, error) {
-	res := api.WriteResponse{Partition: eventlog.PartitionFor(c.UserID, d.partitions)}
+	return d.change(ctx, tx, eventlog.PartitionFor(c.UserID, d.partitions), c)
+}
+
+func (d *Database) change(ctx context.Context, tx *sqldb.Tx, partition int, c api.UserChange) (api.WriteResponse, error) {
+	res := api.WriteResponse{Partition: partition}
 	err := tx.QueryRow(ctx, "UPDATE output_heads SET seq = seq + 1 WHERE partition_id = $1 RETURNING seq", res.Partition).Scan(&res.Seq)
 	if err != nil {
 		return res, fmt.Errorf("userapi: next seq: %w", err)
@@ -36,6 +40,12 @@ type OutboxRow struct {
 	UserID, Value string
 }
 
+// Resync tells whether the change is one that may follow any other.
+func (r *OutboxRow) Resync() bool {
+	var c api.UserChange
+	return json.Unmarshal([]byte(r.Value), &c) == nil && c.Kind == api.ChangeResync
+}
+
 // Outbox returns the rows of a partition after a Seq, at most limit.
 func (d *Database) Outbox(ctx context.Context, partition int, after int64, limit int) (out []OutboxRow, err error) {
 	err = d.Read(ctx, func(tx *sqldb.Tx) error {
@@ -52,11 +62,18 @@ func (d *Database) Outbox(ctx context.Context, partition int, after int64, limit
 
 // DropOutbox deletes the rows of a partition up to a Seq that are older than
 // the time given in milliseconds.
-func (d *Database) DropOutbox(ctx context.Context, partition int, upTo, olderThan int64) error {
-	return d.Write(ctx, func(tx *sqldb.Tx) error {
-		_, err := tx.Exec(ctx, "DELETE FROM outbox WHERE partition_id = $1 AND seq <= $2 AND created_ts < $3", partition, upTo, olderThan)
-		return err
-	})
+func (d *Database) DropOutbox(ctx context.Context, tx *sqldb.Tx, partition int, upTo, olderThan int64) error {
+	_, err := tx.Exec(ctx, "DELETE FROM outbox WHERE partition_id = $1 AND seq <= $2 AND created_ts < $3", partition, upTo, olderThan)
+	return err
+}
+
+// Head returns the last Seq of a partition.
+func (d *Database) Head(ctx context.Context, partition int) (seq int64, err error) {
+	seqs, err := d.Heads(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return seqs[partition], nil
 }
 
 // Heads returns the last Seq of each partition.

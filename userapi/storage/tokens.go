@@ -48,6 +48,13 @@ func (d *Database) Verify(ctx context.Context, hash string) (v Verified, ok bool
 	return v, ok, err
 }
 
+// TokenUser returns whose access token it is, within a transaction; "" when it
+// is unknown.
+func (d *Database) TokenUser(ctx context.Context, tx *sqldb.Tx, hash string) (userID string, err error) {
+	_, err = found(tx.QueryRow(ctx, "SELECT user_id FROM access_tokens WHERE hash = $1", hash).Scan(&userID))
+	return userID, err
+}
+
 // InsertRefreshToken stores a refresh token, with the one that it replaces.
 func (d *Database) InsertRefreshToken(ctx context.Context, tx *sqldb.Tx, hash, userID, deviceID, parent string) error {
 	_, err := tx.Exec(ctx, "INSERT INTO refresh_tokens (hash, user_id, device_id, parent) VALUES ($1, $2, $3, $4)", hash, userID, deviceID, parent)
@@ -110,16 +117,22 @@ func (d *Database) InsertShortToken(ctx context.Context, hash, kind, userID stri
 	})
 }
 
-// ShortToken returns whose short-lived token it is, and ends it if once is set;
-// "" when it is unknown or ran out.
-func (d *Database) ShortToken(ctx context.Context, hash, kind string, now int64, once bool) (userID string, err error) {
-	if once {
-		err = d.Write(ctx, func(tx *sqldb.Tx) error {
-			_, err := found(tx.QueryRow(ctx, "DELETE FROM short_tokens WHERE hash = $1 AND kind = $2 AND expires_ts > $3 RETURNING user_id", hash, kind, now).Scan(&userID))
-			return err
-		})
-		return userID, err
-	}
+// DeleteShortTokens ends a user's short-lived tokens of a kind.
+func (d *Database) DeleteShortTokens(ctx context.Context, tx *sqldb.Tx, userID, kind string) error {
+	_, err := tx.Exec(ctx, "DELETE FROM short_tokens WHERE user_id = $1 AND kind = $2", userID, kind)
+	return err
+}
+
+// UseShortToken returns whose short-lived token it is, and ends it; "" when it
+// is unknown or ran out.
+func (d *Database) UseShortToken(ctx context.Context, tx *sqldb.Tx, hash, kind string, now int64) (userID string, err error) {
+	_, err = found(tx.QueryRow(ctx, "DELETE FROM short_tokens WHERE hash = $1 AND kind = $2 AND expires_ts > $3 RETURNING user_id", hash, kind, now).Scan(&userID))
+	return userID, err
+}
+
+// ShortToken returns whose short-lived token it is; "" when it is unknown or
+// ran out.
+func (d *Database) ShortToken(ctx context.Context, hash, kind string, now int64) (userID string, err error) {
 	err = d.Read(ctx, func(tx *sqldb.Tx) error {
 		_, err := found(tx.QueryRow(ctx, "SELECT user_id FROM short_tokens WHERE hash = $1 AND kind = $2 AND expires_ts > $3", hash, kind, now).Scan(&userID))
 		return err

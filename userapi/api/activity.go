@@ -1,0 +1,92 @@
+package api
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/matrix-org/dendrite/common/eventlog"
+)
+
+const (
+	// ActivityEvery is how often the same is reported of a device at most.
+	ActivityEvery = 30 * time.Second
+	// maxReported bounds the reports remembered.
+	maxReported = 50_000
+	// reportTimeout bounds how long a request waits for its report.
+	reportTimeout = time.Second
+)
+
+// ActivityTopic is what user.activity is ensured as.
+func ActivityTopic() eventlog.TopicSpec {
+	return eventlog.TopicSpec{Name: TopicUserActivity, Partitions: ActivityPartitions, Durability: eventlog.Ephemeral}
+}
+
+// Reporter writes to user.activity. It is safe for concurrent use.
+type Reporter struct {
+	log  eventlog.Log
+	mu   sync.Mutex
+	last map[reported]time.Time
+}
+
+// reported is what is not said again soon.
+type reported struct {
+	user, device, presence string
+	syncing, active        bool
+}
+
+// NewReporter makes a Reporter; the topic has to be ensured.
+func NewReporter(log eventlog.Log) *Reporter {
+	return &Reporter{log: log, last: map[reported]time.Time{}}
+}
+
+// Report tells that a device is heard of at a.TS, unless the same was told less
+// than ActivityEvery before. A report that fails is missed by nobody for long:
+// a later request makes another.
+func (r *Reporter) Report(ctx context.Context, a Activity) error {
+	if !r.due(reported{a.UserID, a.DeviceID, a.Presence, a.Syncing, a.Active}, time.UnixMilli(a.TS)) {
+		return nil
+	}
+	return r.write(ctx, a)
+}
+
+// SetPresence hands a presence that a user has chosen to who keeps it.
+func (r *Reporter) SetPresence(ctx context.Context, ts int64, set *SetPresenceRequest) error {
+	return r.write(ctx, Activity{UserID: set.UserID, TS: ts, Set: set})
+}
+
+func (r *Reporter) write(ctx context.Context, a Activity) error {
+	a.V = 1
+	value, err := json.Marshal(&a)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	_, err = r.log.Append(ctx, eventlog.Message{Topic: TopicUserActivity,
+		Partition: eventlog.PartitionFor(a.UserID, ActivityPartitions), Key: []byte(a.UserID), Value: value})
+	return err
+}
+
+// due tells whether something is to be reported now.
+func (r *Reporter) due(key reported, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(r.last[key]) < ActivityEvery {
+		return false
+	}
+	if len(r.last) >= maxReported {
+		for k, at := range r.last {
+			if now.Sub(at) >= ActivityEvery {
+				delete(r.last, k)
+			}
+		}
+		if len(r.last) >= maxReported {
+			clear(r.last)
+		}
+	}
+	r.last[key] = now
+	return true
+}

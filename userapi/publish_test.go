@@ -1,0 +1,142 @@
+package userapi
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/userapi/api"
+)
+
+var alicePartition = eventlog.PartitionFor(alice, api.UserOutputPartitions)
+
+func (w *world) published() []api.UserChange {
+	w.t.Helper()
+	return records[api.UserChange](w, api.TopicUserOutput, alicePartition)
+}
+
+// publishedUpTo waits for a Seq and returns all.
+func (w *world) publishedUpTo(seq int64) (all []api.UserChange) {
+	w.t.Helper()
+	w.until(fmt.Sprintf("change %d is not published", seq), func() bool {
+		all = w.published()
+		return len(all) > 0 && all[len(all)-1].Seq >= seq
+	})
+	return all
+}
+
+// TestPublished: user.output has every change in order, and gets again what it
+// lost.
+func TestPublished(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		for range 2 {
+			w.newLog()
+			s := w.server()
+			var last api.WriteResponse
+			for i := range 20 {
+				last = w.putData(s, alice, "t", fmt.Sprintf(`{"n":%d}`, i))
+			}
+			stop := w.run(s)
+			for i, c := range w.publishedUpTo(last.Seq) {
+				if c.Seq != int64(i)+1 {
+					t.Fatalf("change %d stands at %d", c.Seq, i)
+				}
+			}
+			stop()
+		}
+	})
+}
+
+// TestResync: a topic that lacks what is no longer kept, or that is ahead of a
+// restored database, is told so, gets what is current, and goes on.
+func TestResync(t *testing.T) {
+	lost := func(w *world, s *Server) {
+		w.check(s.db.Write(w.t.Context(), func(tx *sqldb.Tx) error {
+			return s.db.DropOutbox(w.t.Context(), tx, alicePartition, 5, time.Now().Add(time.Hour).UnixMilli())
+		}))
+	}
+	ahead := func(w *world, _ *Server) {
+		value, err := json.Marshal(&api.UserChange{V: 1, Seq: 100, UserID: alice, Kind: api.ChangeDevices})
+		w.check(err)
+		_, err = w.log.Append(w.t.Context(), eventlog.Message{Topic: api.TopicUserOutput, Partition: alicePartition, Value: value})
+		w.check(err)
+	}
+	for _, c := range []struct {
+		name   string
+		damage func(*world, *Server)
+		first  int64 // the Seq of the resync less that of the last change
+		skip   int   // records that stand before it
+	}{{"lost", lost, 1, 0}, {"ahead", ahead, 0, 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			engines(t, func(t *testing.T, w *world) {
+				s := w.server()
+				w.signUp(s, alice)
+				w.putData(s, alice, "gone", `{}`)
+				w.putData(s, alice, typePushRules, `{"global":{}}`)
+				_, err := s.putReceipts(t.Context(), &api.PutReceiptsRequest{UserID: alice, RoomID: "!r", Receipts: []api.Receipt{{EventID: "$e", Type: "m.read"}}})
+				w.check(err)
+				_, err = s.deleteAccountData(t.Context(), &api.DeleteAccountDataRequest{UserID: alice, Type: "gone"})
+				w.check(err)
+				last := w.putData(s, alice, "kept", `{"n":1}`)
+				c.damage(w, s)
+				want := last.Seq + 1
+				if c.skip > 0 {
+					want = 101
+				}
+				stop := w.run(s)
+				all := w.publishedUpTo(want + 5)[c.skip:]
+				kinds := ""
+				for i, change := range all {
+					if change.Seq != want+int64(i) {
+						t.Errorf("change %d is at %d: %+v", want+int64(i), change.Seq, change)
+					}
+					kinds += string(change.Kind) + change.Type + " "
+				}
+				if kinds != "resync devices profile account_datakept push_rulesm.push_rules receiptm.read " {
+					t.Error(kinds)
+				}
+				next := w.putData(s, alice, "kept", `{"n":2}`)
+				if next.Seq != want+6 {
+					t.Errorf("the next change is %d", next.Seq)
+				}
+				w.publishedUpTo(next.Seq)
+				stop()
+				stop = w.run(w.server()) // a restart finds nothing to do
+				last = w.putData(s, alice, "kept", `{"n":3}`)
+				if all := w.publishedUpTo(last.Seq); all[len(all)-1].Seq != next.Seq+1 {
+					t.Error(all)
+				}
+				stop()
+			})
+		})
+	}
+}
+
+// TestTwoPublishers: of two instances each change is published by one, and when
+// one stops the other goes on.
+func TestTwoPublishers(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		w.deps = Deps{Log: sharedLog{w.log}, LeaseTTL: 400 * time.Millisecond}
+		a, b := w.server(), w.server()
+		stopA := w.run(a)
+		w.run(b)
+		w.until("the partitions are not shared", func() bool { return len(a.leases.Held()) == 2 && len(b.leases.Held()) == 2 })
+		var last api.WriteResponse
+		for i := range 40 {
+			if i == 20 {
+				stopA()
+			}
+			last = w.putData([]*Server{a, b}[i%2], alice, "t", fmt.Sprintf(`{"n":%d}`, i))
+		}
+		all := w.publishedUpTo(last.Seq)
+		for i, c := range all {
+			if c.Seq != int64(i)+1 {
+				t.Fatalf("change %d stands at %d of %d", c.Seq, i, len(all))
+			}
+		}
+	})
+}

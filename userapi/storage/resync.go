@@ -1,0 +1,140 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/userapi/api"
+)
+
+// resyncUsers bounds the users looked at in one step of a resync.
+const resyncUsers = 100
+
+// StartResync gives up what a partition still lacks in user.output: it writes
+// the change that tells readers so, with the next Seq after both the head and
+// published, and notes that the current rows are to follow. It returns that Seq.
+func (d *Database) StartResync(ctx context.Context, tx *sqldb.Tx, partition int, published int64) (int64, error) {
+	for _, one := range []struct {
+		text string
+		args []any
+	}{
+		{"UPDATE output_heads SET seq = $1 WHERE partition_id = $2 AND seq < $3", []any{published, partition, published}},
+		{"DELETE FROM outbox WHERE partition_id = $1", []any{partition}},
+		{"INSERT INTO resyncs (partition_id, after_user) VALUES ($1, '') ON CONFLICT (partition_id) DO UPDATE SET after_user = ''", []any{partition}},
+	} {
+		if _, err := tx.Exec(ctx, one.text, one.args...); err != nil {
+			return 0, fmt.Errorf("userapi: resync: %w", err)
+		}
+	}
+	res, err := d.change(ctx, tx, partition, api.UserChange{Kind: api.ChangeResync})
+	return res.Seq, err
+}
+
+// Resyncing tells whether a resync of a partition is under way.
+func (d *Database) Resyncing(ctx context.Context, partition int) (active bool, err error) {
+	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+		var one int
+		active, err = found(tx.QueryRow(ctx, "SELECT 1 FROM resyncs WHERE partition_id = $1", partition).Scan(&one))
+		return err
+	})
+	return active, err
+}
+
+// Resync writes the next users' current rows as changes of their partition;
+// false when there is nothing left to do.
+func (d *Database) Resync(ctx context.Context, tx *sqldb.Tx, partition int) (more bool, err error) {
+	var after string
+	// The update is the lock that both engines know.
+	ok, err := found(tx.QueryRow(ctx, "UPDATE resyncs SET after_user = after_user WHERE partition_id = $1 RETURNING after_user", partition).Scan(&after))
+	if err != nil || !ok {
+		return false, err
+	}
+	type row struct {
+		id          string
+		deactivated bool
+	}
+	var users []row
+	err = each(ctx, tx, func(scan func(...any) error) error {
+		var u row
+		err := scan(&u.id, &u.deactivated)
+		users = append(users, u)
+		return err
+	}, "SELECT user_id, deactivated FROM accounts WHERE user_id > $1 ORDER BY user_id LIMIT $2", after, resyncUsers)
+	if err != nil {
+		return false, err
+	}
+	if len(users) == 0 {
+		_, err := tx.Exec(ctx, "DELETE FROM resyncs WHERE partition_id = $1", partition)
+		return false, err
+	}
+	for _, u := range users {
+		if eventlog.PartitionFor(u.id, d.partitions) != partition {
+			continue
+		}
+		if _, _, err := d.LockAccount(ctx, tx, u.id); err != nil {
+			return false, err
+		}
+		changes, err := d.currentChanges(ctx, tx, u.id, u.deactivated)
+		if err != nil {
+			return false, err
+		}
+		for _, c := range changes {
+			c.UserID = u.id
+			if _, err := d.change(ctx, tx, partition, c); err != nil {
+				return false, err
+			}
+		}
+	}
+	_, err = tx.Exec(ctx, "UPDATE resyncs SET after_user = $1 WHERE partition_id = $2", users[len(users)-1].id, partition)
+	return true, err
+}
+
+// currentChanges tells all that is stored of a user as changes. Forgotten rooms
+// are not among it: whether one was entered since is not known here, and a
+// reader would hide it.
+func (d *Database) currentChanges(ctx context.Context, tx *sqldb.Tx, userID string, deactivated bool) ([]api.UserChange, error) {
+	var out []api.UserChange
+	if deactivated {
+		out = append(out, api.UserChange{Kind: api.ChangeDeactivated})
+	}
+	devices, err := d.Devices(ctx, tx, userID)
+	if err != nil {
+		return nil, err
+	}
+	for _, dev := range devices {
+		out = append(out, api.UserChange{Kind: api.ChangeDevices, DeviceID: dev.DeviceID})
+	}
+	profile, err := d.Profile(ctx, tx, userID)
+	if err != nil {
+		return nil, err
+	}
+	if len(profile) > 0 {
+		content, err := json.Marshal(profile, json.Deterministic(true))
+		if err != nil {
+			return nil, fmt.Errorf("userapi: encoding a profile: %w", err)
+		}
+		out = append(out, api.UserChange{Kind: api.ChangeProfile, Content: content})
+	}
+	err = each(ctx, tx, func(scan func(...any) error) error {
+		var room, typ, content string
+		err := scan(&room, &typ, &content)
+		out = append(out, api.AccountDataChange(userID, room, typ, jsontext.Value(content)))
+		return err
+	}, "SELECT room_id, type, content FROM account_data WHERE user_id = $1 ORDER BY room_id, type", userID)
+	if err != nil {
+		return nil, err
+	}
+	err = each(ctx, tx, func(scan func(...any) error) error {
+		var room string
+		var r api.Receipt
+		err := scan(&room, &r.Type, &r.ThreadID, &r.EventID, &r.TS)
+		out = append(out, api.UserChange{Kind: api.ChangeReceipt, RoomID: room, Type: r.Type, Receipt: &r})
+		return err
+	}, "SELECT room_id, type, thread_id, event_id, ts FROM receipts WHERE user_id = $1 ORDER BY room_id, type, thread_id", userID)
+	return out, err
+}
