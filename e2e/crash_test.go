@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -47,6 +48,9 @@ type load struct {
 	t       testing.TB
 	history *history.History
 	rooms   []string
+	// more are the rooms that were made meanwhile, by who can read them.
+	mu   sync.Mutex
+	more map[string]*user
 	// stop ends the writers, end the readers.
 	stop, end context.Context
 	writers   sync.WaitGroup
@@ -65,9 +69,10 @@ func underLoad(t testing.TB, s *server, d time.Duration, disturb func(context.Co
 	defer stopped()
 	end, ended := context.WithCancel(t.Context())
 	defer ended()
-	l := &load{t: t, history: history.New(), stop: stop, end: end}
+	l := &load{t: t, history: history.New(), stop: stop, end: end, more: map[string]*user{}}
 	for r := range rooms {
-		room := people[r%users].createRoom(t, object{"preset": "public_chat"})
+		room := people[r%users].createRoom(t, object{"preset": "public_chat",
+			"power_level_content_override": object{"events": object{loadState: 0}}})
 		for i, p := range people {
 			if i != r%users {
 				p.join(t, room)
@@ -83,11 +88,18 @@ func underLoad(t testing.TB, s *server, d time.Duration, disturb func(context.Co
 			go l.write(p, room, fmt.Sprintf("p%dr%d", i, r))
 		}
 	}
+	for i := range 2 {
+		l.writers.Add(1)
+		go l.wander(s.register(t, fmt.Sprintf("wanderer%d", i)), fmt.Sprintf("w%d", i))
+	}
 	disturb(stop)
 	l.writers.Wait()
 	for r, room := range l.rooms {
 		people[0].send(t, room, fmt.Sprintf("goodbye%d", r), goodbye)
-		l.history.Final(room, l.whole(people[0], room))
+		l.final(people[0], room)
+	}
+	for room, u := range l.more {
+		l.final(u, room)
 	}
 	overdue := time.AfterFunc(time.Minute, func() {
 		t.Error("readers have not read to the end a minute after the last event")
@@ -128,31 +140,6 @@ func (l *load) persist(ctx context.Context, u *user, method, path string, body a
 		}
 	}
 	return nil
-}
-
-// write sends messages one after the other, each until it is acknowledged, and
-// some once more after that.
-func (l *load) write(u *user, room, name string) {
-	defer l.writers.Done()
-	for n := 0; l.stop.Err() == nil; n++ {
-		nonce := fmt.Sprintf("%s-%d", name, n)
-		op := l.history.Begin(room, u.id, nonce)
-		path := fmt.Sprintf("/rooms/%s/send/m.room.message/%s", url.PathEscape(room), nonce)
-		body := object{"msgtype": "m.text", "body": "hello", "nonce": nonce}
-		record := func(a *answer) {
-			if a != nil && a.status == http.StatusOK {
-				l.history.Tried(op, a.str("event_id"))
-			} else {
-				l.history.Tried(op, "")
-			}
-		}
-		if l.persist(l.end, u, "PUT", path, body, record) == nil {
-			return
-		}
-		if n%5 == 0 {
-			l.persist(l.end, u, "PUT", path, body, record)
-		}
-	}
 }
 
 // read follows all rooms by /sync, with a short timeline so that it is often
@@ -214,15 +201,38 @@ func (l *load) pageBack(ctx context.Context, u *user, room, from, to string) []h
 	return events
 }
 
-func (l *load) whole(u *user, room string) []history.Event {
-	return l.pageBack(l.end, u, room, "", "")
+// final records what a room is at the end.
+func (l *load) final(u *user, room string) {
+	l.history.Final(room, l.pageBack(l.end, u, room, "", ""))
+	a := l.persist(l.end, u, "GET", "/rooms/"+url.PathEscape(room)+"/state", nil, nil)
+	if a == nil {
+		return
+	}
+	var state []object
+	if err := json.Unmarshal(a.raw, &state); err != nil {
+		l.t.Errorf("the state of %s: %v", room, err)
+	}
+	for _, e := range state {
+		l.history.FinalState(room, fmt.Sprint(e["type"], " ", e["state_key"]), nonceOf(e))
+	}
+}
+
+// nonceOf is the name of the op that made an event; "" where none did.
+func nonceOf(e object) string {
+	if nonce, ok := dig(e, "content", "nonce").(string); ok {
+		return nonce
+	}
+	if reason, ok := dig(e, "content", "reason").(string); ok { // of a membership or redaction
+		return reason
+	}
+	return ""
 }
 
 func parseEvents(from []any) []history.Event {
 	var events []history.Event
 	for _, v := range from {
 		e, _ := v.(object)
-		nonce, _ := dig(e, "content", "nonce").(string)
+		nonce := nonceOf(e)
 		id, _ := e["event_id"].(string)
 		typ, _ := e["type"].(string)
 		sender, _ := e["sender"].(string)

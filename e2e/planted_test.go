@@ -93,16 +93,25 @@ func overlay(t *testing.T, file, old, new string) string {
 	if n := strings.Count(string(source), old); n != 1 {
 		t.Fatalf("%s holds what is to be spoiled %d times: the bug has to be planted anew", file, n)
 	}
-	dir := t.TempDir()
-	spoiled := filepath.Join(dir, "spoiled.go")
-	if err := os.WriteFile(spoiled, []byte(strings.Replace(string(source), old, new, 1)), 0o600); err != nil {
-		t.Fatal(err)
+	return overlayOf(t, map[string]string{file: strings.Replace(string(source), old, new, 1)})
+}
+
+// overlayOf makes an argument for -overlay: the text of each file that is built
+// differently.
+func overlayOf(t *testing.T, texts map[string]string) string {
+	t.Helper()
+	dir, replace := t.TempDir(), map[string]string{}
+	for file, text := range texts {
+		path, err := filepath.Abs(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		replace[path] = filepath.Join(dir, fmt.Sprint(len(replace), ".go"))
+		if err := os.WriteFile(replace[path], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	path, err := filepath.Abs(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := json.Marshal(object{"Replace": map[string]string{path: spoiled}})
+	text, err := json.Marshal(object{"Replace": replace})
 	if err != nil {
 		t.Fatal(err)
 	}

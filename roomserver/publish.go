@@ -52,7 +52,8 @@ func (s *Server) publish(ctx context.Context, b *batch) {
 	}
 }
 
-// append appends until it succeeds; false when the log has been closed.
+// append appends until it succeeds; false when the log has been closed or the
+// server stops: what is missing is published at the next start.
 func (s *Server) append(ctx context.Context, messages []eventlog.Message) bool {
 	for pause := publishPause; len(messages) > 0; pause = min(2*pause, publishMaxPause) {
 		_, err := s.log.Append(ctx, messages...)
@@ -63,7 +64,11 @@ func (s *Server) append(ctx context.Context, messages []eventlog.Message) bool {
 			return false
 		}
 		s.logger.WithError(err).Error("Cannot publish; trying again")
-		time.Sleep(pause)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+		}
 	}
 	return true
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
@@ -30,6 +31,8 @@ type process struct {
 	names  []string
 	rpc    *rpc.Server
 	world  *world
+	// up is set while requests are served.
+	up atomic.Bool
 }
 
 // AllInOne runs every role in this process until ctx is done. listening is
@@ -98,12 +101,53 @@ func (p *process) run(ctx context.Context, registry *prometheus.Registry, listen
 			return nil
 		})
 	}
-	err := p.ready(serving)
+	err := p.listenInternally(working, roles, registry)
+	if err == nil {
+		err = p.ready(serving)
+	}
 	if err == nil {
 		err = p.serve(serving, registry, listening)
 	}
 	stopWorking()
 	return errors.Join(err, roles.Wait())
+}
+
+// listenInternally serves those who run the process, from before it is ready
+// until the roles have stopped.
+func (p *process) listenInternally(ctx context.Context, group *errgroup.Group, metrics prometheus.Gatherer) error {
+	c := p.config.Metrics
+	if c.Listen == "" {
+		return nil
+	}
+	internal := telemetry.Internal{Metrics: metrics, Ready: p.health, Profiles: c.Profiles, Logger: p.logger}
+	return p.listen(ctx, group, c.Listen, httpapi.ServerOptions{Handler: internal.Handler(), Logger: p.logger})
+}
+
+// health returns why the process should get no requests: it starts or stops, its
+// log or a store cannot be written, or a role does not keep up with the log.
+func (p *process) health(ctx context.Context) error {
+	if !p.up.Load() {
+		return errors.New("starting or stopping")
+	}
+	if err := p.log.Failed(); err != nil {
+		return err
+	}
+	for _, db := range p.dbs {
+		if err := db.Write(ctx, func(*sqldb.Tx) error { return nil }); err != nil {
+			return err
+		}
+	}
+	if err := p.ready(ctx); err != nil {
+		return err
+	}
+	for i, role := range p.roles {
+		if f, ok := role.(follower); ok {
+			if err := f.CaughtUp(ctx); err != nil {
+				return fmt.Errorf("%s: %w", p.names[i], err)
+			}
+		}
+	}
+	return ctx.Err()
 }
 
 // ready waits until every role can answer for all that was acknowledged before
@@ -142,13 +186,8 @@ func (p *process) serve(ctx context.Context, registry *prometheus.Registry, list
 			return err
 		}
 	}
-	if address := p.config.Metrics.Listen; address != "" {
-		internal := options
-		internal.Handler = telemetry.Handler(registry, p.logger)
-		if err := p.listen(ctx, listeners, address, internal); err != nil {
-			return err
-		}
-	}
+	p.up.Store(true)
+	defer context.AfterFunc(ctx, func() { p.up.Store(false) })()
 	listening(public.Addr())
 	return listeners.Wait()
 }

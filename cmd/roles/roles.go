@@ -33,6 +33,10 @@ type endpoints interface{ Endpoints() []httpapi.Endpoint }
 // readier has something to catch up with before it can answer.
 type readier interface{ Ready(context.Context) error }
 
+// follower reads what others write, and tells whether it keeps up: it waits until
+// it has read all that was there when it was asked, or ctx is done.
+type follower interface{ CaughtUp(context.Context) error }
+
 // stopper answers early who waits for something to happen.
 type stopper interface{ Stop() }
 

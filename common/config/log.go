@@ -9,9 +9,12 @@ type Log struct {
 	Format string `yaml:"format"`
 }
 
-// Metrics is the section metrics.
+// Metrics is the section metrics: what is served to those who run the server.
 type Metrics struct {
-	// Listen is where Prometheus fetches /metrics, "host:port"; "" serves none.
-	// It has no access control: choose an address that strangers cannot reach.
+	// Listen is the address, "host:port", of /metrics for Prometheus, /live and
+	// /ready; "" serves none. It has no access control: choose one that strangers
+	// cannot reach.
 	Listen string `yaml:"listen"`
+	// Profiles serves pprof's profiles there too, below /debug/pprof/.
+	Profiles bool `yaml:"profiles"`
 }

@@ -127,6 +127,15 @@ func (l *Embedded) EnsureTopic(ctx context.Context, spec TopicSpec) (TopicInfo, 
 	return TopicInfo{Name: spec.Name, ID: t.id, Partitions: spec.Partitions, Durability: t.durability}, nil
 }
 
+// Failed returns why the log takes nothing more until it is opened again; nil
+// while it does.
+func (l *Embedded) Failed() error {
+	if why := l.failed.Load(); why != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, *why)
+	}
+	return nil
+}
+
 // Exclusive implements Exclusive: the file is locked.
 func (l *Embedded) Exclusive() bool { return true }
 

@@ -61,8 +61,8 @@ func (l *Embedded) Append(ctx context.Context, messages ...Message) ([]int64, er
 		call.showEphemeral(time.Now())
 		return call.offsets, nil
 	}
-	if why := l.failed.Load(); why != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, *why)
+	if err := l.Failed(); err != nil {
+		return nil, err
 	}
 	if err := l.submit(ctx, call); err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/sqldb"
 )
 
 const (
@@ -29,7 +30,7 @@ const (
 	// client must take in addition, in bytes a second.
 	writeTimeout = 30 * time.Second
 	writeRate    = 8 << 10
-	// retryUnavailable is when to come again after a log was not available.
+	// retryUnavailable is when to come again after a log or a store was not available.
 	retryUnavailable = 2 * time.Second
 	// statusClientGone stands in metrics for requests whose client went away.
 	statusClientGone = 499
@@ -158,6 +159,8 @@ func asMatrixError(err error) (e *matrixerror.Error, unexpected bool) {
 	switch {
 	case errors.Is(err, eventlog.ErrUnavailable):
 		return matrixerror.Unavailable(retryUnavailable, "The server is overloaded, try again later"), false
+	case errors.Is(err, sqldb.ErrUnavailable): // an operator has to see why
+		return matrixerror.Unavailable(retryUnavailable, "The server cannot store anything now, try again later"), true
 	case errors.Is(err, context.DeadlineExceeded):
 		return matrixerror.New(http.StatusGatewayTimeout, "M_UNKNOWN", "The server took too long"), true
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/sqldb"
 )
 
 // tokens is an Authenticator that knows a few devices by their tokens.
@@ -259,6 +260,7 @@ func TestErrors(t *testing.T) {
 		{"retry", fail(matrixerror.LimitExceeded(1500 * time.Millisecond)), 429, "M_LIMIT_EXCEEDED", "", `"retry_after_ms":1500`},
 		{"soft logout", fail(&matrixerror.Error{Status: 401, Code: "M_UNKNOWN_TOKEN", Message: "m", SoftLogout: true}), 401, "M_UNKNOWN_TOKEN", "", `"soft_logout":true`},
 		{"log away", fail(fmt.Errorf("append: %w", eventlog.ErrUnavailable)), 503, "M_UNKNOWN", "", `"retry_after_ms":2000`},
+		{"store away", fail(fmt.Errorf("account: %w", sqldb.ErrUnavailable)), 503, "M_UNKNOWN", "unavailable", `"retry_after_ms":2000`},
 		{"other", fail(errors.New("secret detail")), 500, "M_UNKNOWN", "secret detail", ""},
 		{"late", fail(context.DeadlineExceeded), 504, "M_UNKNOWN", "deadline", ""},
 		{"panic", func(*Request) (any, error) { panic("secret cause") }, 500, "M_UNKNOWN", "secret cause", ""},

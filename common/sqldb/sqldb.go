@@ -8,6 +8,11 @@ import (
 	"strings"
 )
 
+// ErrUnavailable says that the database cannot do now what it could at another
+// time: the disk is full or fails, or somebody else holds it. Errors that wrap it
+// also wrap the engine's.
+var ErrUnavailable = errors.New("sqldb: unavailable")
+
 // Options say which database to open.
 type Options struct {
 	// URL is "file:PATH" for SQLite, "postgres://…" for PostgreSQL.
@@ -58,7 +63,7 @@ func (db *DB) Write(ctx context.Context, f func(*Tx) error) error {
 	if db.engine == enginePostgres {
 		return db.writePostgres(ctx, f)
 	}
-	return db.writers.transaction(ctx, "BEGIN IMMEDIATE", db.engine, f)
+	return explain(db.writers.transaction(ctx, "BEGIN IMMEDIATE", db.engine, f))
 }
 
 // Read runs f in a read-only transaction: all its reads see one snapshot.
@@ -67,7 +72,15 @@ func (db *DB) Read(ctx context.Context, f func(*Tx) error) error {
 	if db.engine == enginePostgres {
 		begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 	}
-	return db.readers.transaction(ctx, begin, db.engine, f)
+	return explain(db.readers.transaction(ctx, begin, db.engine, f))
+}
+
+// explain marks an error with ErrUnavailable where it is one.
+func explain(err error) error {
+	if err == nil || errors.Is(err, ErrUnavailable) || !unavailable(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
 // ReadOne runs f, which makes one statement: it costs no transaction around it.

@@ -75,6 +75,20 @@ func syncSQLite(path string) error {
 	return nil
 }
 
+// unavailable tells whether an error is one of the disk or of a lock, not of
+// what was asked.
+func unavailable(err error) bool {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() & 0xff { // the rest says more precisely what happened
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY:
+		return true
+	}
+	return false
+}
+
 // rolledBack tells whether a ROLLBACK failed because SQLite had rolled back by
 // itself, as it does when the disk is full.
 func rolledBack(err error) bool {

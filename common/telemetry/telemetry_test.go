@@ -2,6 +2,8 @@ package telemetry
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -41,10 +43,34 @@ func TestNewLogger(t *testing.T) {
 	}
 }
 
-func TestHandler(t *testing.T) {
-	w := httptest.NewRecorder()
-	Handler(NewRegistry(), logrus.NewEntry(logrus.New())).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-	if body := w.Body.String(); w.Code != 200 || !strings.Contains(body, "go_goroutines") || !strings.Contains(body, "process_cpu_seconds_total") {
-		t.Errorf("%d %s", w.Code, body)
+func TestInternal(t *testing.T) {
+	var why error
+	serve := func(profiles bool, path string) (int, string) {
+		i := Internal{Metrics: NewRegistry(), Profiles: profiles, Logger: logrus.NewEntry(logrus.New()),
+			Ready: func(context.Context) error { return why }}
+		w := httptest.NewRecorder()
+		i.Handler().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		return w.Code, w.Body.String()
+	}
+	for _, c := range []struct {
+		path     string
+		profiles bool
+		why      error
+		status   int
+		body     string
+	}{
+		{"/metrics", false, nil, 200, "go_goroutines"},
+		{"/metrics", false, nil, 200, "process_cpu_seconds_total"},
+		{"/live", false, errors.New("behind"), 200, "live"},
+		{"/ready", false, nil, 200, "ready"},
+		{"/ready", false, errors.New("behind"), 503, "not ready: behind"},
+		{"/debug/pprof/heap", false, nil, 404, ""},
+		{"/debug/pprof/heap?debug=1", true, nil, 200, "heap profile"},
+		{"/", true, nil, 404, ""},
+	} {
+		why = c.why
+		if status, body := serve(c.profiles, c.path); status != c.status || !strings.Contains(body, c.body) {
+			t.Errorf("%s: %d %.200s", c.path, status, body)
+		}
 	}
 }

@@ -1,13 +1,19 @@
 package history
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Check returns what cannot be true of a server that loses nothing; nil if all
 // of the history can.
 func (h *History) Check() []error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c := checker{rooms: map[string]*room{}}
+	c := checker{rooms: map[string]*room{}, again: map[[2]string]bool{}}
+	for _, op := range h.ops {
+		c.again[[2]string{op.Room, op.Nonce}] = op.State != ""
+	}
 	for id, events := range h.final {
 		c.index(id, events)
 	}
@@ -17,6 +23,7 @@ func (h *History) Check() []error {
 	for _, r := range h.readers {
 		c.reader(r)
 	}
+	c.state(h.ops, h.state)
 	return c.faults
 }
 
@@ -27,7 +34,9 @@ type room struct {
 }
 
 type checker struct {
-	rooms  map[string]*room
+	rooms map[string]*room
+	// again are the ops, by room and nonce, that a retry may do again.
+	again  map[[2]string]bool
 	faults []error
 }
 
@@ -47,7 +56,7 @@ func (c *checker) index(id string, events []Event) {
 		if e.Nonce == "" {
 			continue
 		}
-		if other, twice := r.sent[e.Nonce]; twice && other != e.ID {
+		if other, twice := r.sent[e.Nonce]; twice && other != e.ID && !c.again[[2]string{id, e.Nonce}] {
 			c.fault("room %s: op %s took effect twice, as %s and %s", id, e.Nonce, other, e.ID)
 		}
 		r.sent[e.Nonce] = e.ID
@@ -61,22 +70,48 @@ func (c *checker) op(op *Op) {
 		c.fault("op %s: room %s has no final timeline", op.Nonce, op.Room)
 		return
 	}
-	acknowledged := op.eventID()
+	if !op.acknowledged() {
+		return
+	}
+	id := op.eventID()
 	for _, a := range op.Attempts {
-		if a.EventID != "" && a.EventID != acknowledged {
-			c.fault("op %s: acknowledged as %s and, retried, as %s", op.Nonce, acknowledged, a.EventID)
+		if a.EventID != "" && a.EventID != id && op.State == "" {
+			c.fault("op %s: acknowledged as %s and, retried, as %s", op.Nonce, id, a.EventID)
 		}
 	}
-	if acknowledged == "" {
-		return
+	if id == "" { // the answer named none
+		id = r.sent[op.Nonce]
 	}
-	i, there := r.at[acknowledged]
+	i, there := r.at[id]
 	if !there {
-		c.fault("op %s: acknowledged event %s is lost", op.Nonce, acknowledged)
+		c.fault("op %s: acknowledged event %s is lost", op.Nonce, id)
 		return
 	}
-	if e := r.events[i]; e.Nonce != op.Nonce || e.Sender != op.Sender {
+	if e := r.events[i]; e.Sender != op.Sender || (e.Nonce != op.Nonce && !op.Redacted) {
 		c.fault("op %s of %s: event %s holds op %q of %s", op.Nonce, op.Sender, e.ID, e.Nonce, e.Sender)
+	}
+}
+
+// state checks that at the end each state is what set it last: the last op that
+// was acknowledged, or one that was tried after that.
+func (c *checker) state(ops []*Op, final map[string]map[string]string) {
+	may := map[[2]string][]string{}
+	for _, op := range ops {
+		if op.State == "" {
+			continue
+		}
+		key := [2]string{op.Room, op.State}
+		if op.acknowledged() {
+			may[key] = nil
+		} else if len(may[key]) == 0 { // none was acknowledged: it may be unset
+			may[key] = []string{""}
+		}
+		may[key] = append(may[key], op.Nonce)
+	}
+	for key, nonces := range may {
+		if got := final[key[0]][key[1]]; !slices.Contains(nonces, got) {
+			c.fault("room %s: state %s was set by op %q, not by one of %q", key[0], key[1], got, nonces)
+		}
 	}
 }
 

@@ -18,18 +18,28 @@ func good() *History {
 			id := "$" + nonce
 			switch i {
 			case 2:
-				h.Tried(op, "")
-				h.Tried(op, id)
+				h.Tried(op, false, "")
+				h.Tried(op, true, id)
 			case 3:
-				h.Tried(op, "")
+				h.Tried(op, false, "")
 			case 4:
-				h.Tried(op, "")
+				h.Tried(op, false, "")
 				continue
 			default:
-				h.Tried(op, id)
+				h.Tried(op, true, id)
 			}
 			events = append(events, Event{ID: id, Sender: "@u", Nonce: nonce})
 		}
+		// State that was set, set again by a retry, and left unacknowledged.
+		for i, acknowledged := range []bool{true, false, true, false} {
+			nonce := fmt.Sprintf("%s-state%d", room, i)
+			op := h.BeginState(room, "@u", "t key", nonce)
+			h.Tried(op, false, "")
+			h.Tried(op, acknowledged, "")
+			events = append(events, Event{ID: "$" + nonce, Sender: "@u", Nonce: nonce}, Event{ID: "$again" + nonce, Sender: "@u", Nonce: nonce})
+		}
+		h.FinalState(room, "t key", room+"-state3")
+		h.Redact(h.ops[len(h.ops)-9])
 		h.Final(room, events)
 		h.Read("early", room, events[:3])
 		h.Read("early", room, events[3:])
@@ -62,8 +72,15 @@ func TestCheck(t *testing.T) {
 			h.final["!a"] = append(h.final["!a"], Event{ID: "$again", Sender: "@u", Nonce: "!a-0"})
 			h.readers = nil
 		}, "took effect twice"},
-		{"a retry that names another event", func(h *History) { h.Tried(h.ops[0], "$other") }, "and, retried, as"},
+		{"a retry that names another event", func(h *History) { h.Tried(h.ops[0], true, "$other") }, "and, retried, as"},
 		{"somebody else's content", func(h *History) { h.ops[0].Nonce = "forged" }, "holds op"},
+		{"state that is not there", func(h *History) { delete(h.state, "!a") }, "was set by op"},
+		{"state that was set back", func(h *History) { h.state["!a"]["t key"] = "!a-state0" }, "was set by op"},
+		{"a lost change of state", func(h *History) {
+			e := h.final["!a"]
+			h.final["!a"] = e[: len(e)-4 : len(e)-4]
+			h.readers = nil
+		}, "is lost"},
 		{"a reader's gap", func(h *History) {
 			r := h.readers[[2]string{"late", "!b"}]
 			r.Events = append(r.Events[:1:1], r.Events[2:]...)

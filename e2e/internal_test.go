@@ -1,0 +1,69 @@
+package e2e
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestInternalListener: health, metrics and profiles are on an address of their
+// own, and never on the public one.
+func TestInternalListener(t *testing.T) {
+	s := newServer(t)
+	disk := newDisk(t, s)
+	address := freeAddress(t)
+	s.env = append(s.env, "DENDRITE_METRICS_LISTEN="+address, "DENDRITE_METRICS_PROFILES=true", "DENDRITE_CLIENT_API_WRITER_ANSWER_TIMEOUT=1s")
+	s.start()
+	alice := s.register(t, "alice")
+	room := alice.createRoom(t, object{})
+	for _, path := range []string{"/live", "/ready", "/metrics", "/debug/pprof/heap"} {
+		if status, body := internal(t, address, path); status != 200 {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+		if status, body := internal(t, strings.TrimPrefix(s.base(), "http://"), path); status != 404 {
+			t.Errorf("%s is public: %d %s", path, status, body)
+		}
+	}
+	// The log has room longer than the store: what it has taken cannot be consumed.
+	disk.fill(60000)
+	alice.sendUntilRefused(t, room, map[string]string{})
+	if status, body := internal(t, address, "/live"); status != 200 {
+		t.Errorf("/live on a full disk: %d %s", status, body)
+	}
+	disk.empty()
+	for deadline := time.Now().Add(30 * time.Second); ; pause(t.Context(), 200*time.Millisecond) {
+		if status, body := internal(t, address, "/ready"); status == 200 {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("/ready since the disk has room again: %d %s", status, body)
+		}
+	}
+}
+
+func internal(t *testing.T, address, path string) (status int, body string) {
+	t.Helper()
+	res, err := http.Get("http://" + address + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(raw)
+}
+
+// freeAddress is one that nobody listens on now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
