@@ -259,13 +259,3 @@ func TestDirectWith(t *testing.T) {
 		}
 	}
 }
-
-// stringIn reads one member of an object.
-func stringIn(object jsontext.Value, key string) string {
-	var fields map[string]any
-	if json.Unmarshal(object, &fields) != nil {
-		return ""
-	}
-	s, _ := fields[key].(string)
-	return s
-}
