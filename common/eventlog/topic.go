@@ -53,18 +53,22 @@ func (t *topic) wakeAll() {
 // recordOverhead is what a record in memory costs beside its bytes.
 const recordOverhead = 96
 
+// held is what a record holds in memory: what its slices may grow to counts, not
+// what they show.
+func (r *Record) held() int64 { return int64(cap(r.Key)+cap(r.Value)) + recordOverhead }
+
 // show adds records to what readers see, and drops the oldest of the tail that
 // have no room any more.
 func (t *topic) show(p *partition, records ...Record) {
 	for _, r := range records {
 		p.tail = append(p.tail, r)
-		p.bytes += int64(len(r.Key)+len(r.Value)) + recordOverhead
+		p.bytes += r.held()
 		p.end = r.Offset + 1
 	}
 	drop := 0
 	for p.bytes > p.maxBytes && drop < len(p.tail)-1 {
 		r := &p.tail[drop]
-		p.bytes -= int64(len(r.Key)+len(r.Value)) + recordOverhead
+		p.bytes -= r.held()
 		*r = Record{}
 		drop++
 	}
