@@ -384,4 +384,3 @@ func TestMissing(t *testing.T) {
 		t.Fatalf("an unknown room: %+v", unknown)
 	}
 }
-
