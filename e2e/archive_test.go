@@ -43,7 +43,7 @@ func TestArchive(t *testing.T) {
 		t.Fatal("a failed export leaves a file")
 	}
 	data, err := os.ReadFile(file)
-	if err != nil || bytes.Contains(data, []byte("two")) || !bytes.Contains(data, []byte("three")) {
+	if err != nil || bytes.Contains(data, []byte(`"two"`)) || !bytes.Contains(data, []byte(`"three"`)) {
 		t.Fatalf("%v; the archive is\n%s", err, data)
 	}
 
