@@ -72,8 +72,11 @@ func (l *live) sync(device, presence string, now time.Time) {
 		return
 	}
 	l.devices[device] = reach{presence, now}
-	if presence == online && before.presence != online {
+	switch {
+	case presence == online && before.presence != online:
 		l.act(now)
+	case presence != online && before.presence == online:
+		l.heard = time.Time{} // what the device did before counts no more
 	}
 }
 

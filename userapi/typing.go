@@ -2,6 +2,7 @@ package userapi
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -120,15 +121,20 @@ func (s *Server) expire(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		for room, list := range s.typing.expire(s.now()) {
-			if err := s.ephemeral(ctx, room, api.Ephemeral{Typing: &api.Typing{RoomID: room, UserIDs: list}}); err != nil && ctx.Err() == nil {
-				s.logger.WithError(err).Warn("Typing cannot be published now")
-			}
-		}
-		for _, p := range s.presence.idle(s.now(), s.ours) {
-			if err := s.tell(ctx, p); err != nil && ctx.Err() == nil {
-				s.logger.WithError(err).Warn("Presence cannot be stored now")
-			}
+		if err := s.expireNow(ctx); err != nil && ctx.Err() == nil {
+			s.logger.WithError(err).Warn("Typing and presence that ran out cannot be told now")
 		}
 	}
+}
+
+// expireNow ends what ran out by now.
+func (s *Server) expireNow(ctx context.Context) error {
+	var failed error
+	for room, list := range s.typing.expire(s.now()) {
+		failed = errors.Join(failed, s.ephemeral(ctx, room, api.Ephemeral{Typing: &api.Typing{RoomID: room, UserIDs: list}}))
+	}
+	for _, p := range s.presence.idle(s.now(), s.ours) {
+		failed = errors.Join(failed, s.tell(ctx, p))
+	}
+	return failed
 }
