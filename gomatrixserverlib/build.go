@@ -58,14 +58,9 @@ func (b *EventBuilder) Build(v RoomVersion) (*Event, error) {
 	if err := e.locate(); err != nil {
 		return nil, err
 	}
-	if err := e.checkFormat(rules); err != nil {
+	if err := e.finish(rules); err != nil {
 		return nil, err
 	}
-	e.read(rules)
-	if err := e.checkValues(rules); err != nil {
-		return nil, err
-	}
-	e.complete(rules)
 	return e, nil
 }
 

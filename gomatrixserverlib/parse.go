@@ -39,44 +39,59 @@ func ParseStoredEvent(json []byte, v RoomVersion, eventID string) (*Event, error
 // Errors wrap ErrBadJSON, ErrBadEvent, ErrTooLarge or ErrUnsupportedRoomVersion.
 // spec: server-server-api §checks-performed-on-receipt-of-a-pdu
 func ParseEvent(json []byte, v RoomVersion) (*Event, error) {
-	rules := v.Rules()
-	if rules == nil {
-		return nil, fmt.Errorf("%w %q", ErrUnsupportedRoomVersion, v)
-	}
-	// Escapes may make a string six times as long; more is white space.
-	if len(json) > 6*MaxEventBytes {
-		return nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(json))
-	}
-	mode := modeLenient
-	if rules.StrictJSON {
-		mode = modeEvent
-	}
-	canonical, err := canonicalise(json, mode)
+	e, rules, err := locateForeign(json, v, modeEvent)
 	if err != nil {
 		return nil, err
 	}
-	if len(canonical) > MaxEventBytes {
-		return nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(canonical))
+	if len(e.json) > MaxEventBytes {
+		return nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(e.json))
 	}
-	if len(canonical) > 0 && &canonical[0] == &json[0] {
-		canonical = bytes.Clone(json) // lest it keeps a whole request alive
+	if len(e.json) > 0 && &e.json[0] == &json[0] {
+		e.json = bytes.Clone(json) // lest it keeps a whole request alive
 	}
-	e := &Event{json: canonical, version: v}
-	if err := e.locate(); err != nil {
+	if err := e.finish(rules); err != nil {
 		return nil, err
 	}
-	if err := e.checkFormat(rules); err != nil {
-		return nil, err
-	}
-	e.read(rules)
-	if err := e.checkValues(rules); err != nil {
-		return nil, err
-	}
-	e.complete(rules)
 	if hash, ok := e.ContentHash(); !ok || hash != e.ComputeContentHash() {
 		return e.Redact()
 	}
 	return e, nil
+}
+
+// locateForeign brings JSON of a stranger to canonical form, for room versions
+// that are strict by the given mode, and finds an event's fields in it.
+func locateForeign(json []byte, v RoomVersion, strict jsonMode) (*Event, *VersionRules, error) {
+	rules := v.Rules()
+	if rules == nil {
+		return nil, nil, fmt.Errorf("%w %q", ErrUnsupportedRoomVersion, v)
+	}
+	// Escapes may make a string six times as long; more is white space.
+	if len(json) > 6*MaxEventBytes {
+		return nil, nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(json))
+	}
+	m := modeLenient
+	if rules.StrictJSON {
+		m = strict
+	}
+	canonical, err := canonicalise(json, m)
+	if err != nil {
+		return nil, nil, err
+	}
+	e := &Event{json: canonical, version: v}
+	return e, rules, e.locate()
+}
+
+// finish checks and reads an event whose fields are located.
+func (e *Event) finish(rules *VersionRules) error {
+	if err := e.checkFormat(rules); err != nil {
+		return err
+	}
+	e.read(rules)
+	if err := e.checkValues(rules); err != nil {
+		return err
+	}
+	e.complete(rules)
+	return nil
 }
 
 // complete sets what follows from the rest: the ID where it is the hash, and

@@ -14,23 +14,8 @@ import (
 // ErrUnsupportedRoomVersion.
 // spec: server-server-api §joining-rooms
 func ParseTemplate(json []byte, v RoomVersion) (*EventBuilder, error) {
-	rules := v.Rules()
-	if rules == nil {
-		return nil, fmt.Errorf("%w %q", ErrUnsupportedRoomVersion, v)
-	}
-	if len(json) > 6*MaxEventBytes {
-		return nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, len(json))
-	}
-	mode := modeLenient
-	if rules.StrictJSON {
-		mode = modeStrict
-	}
-	canonical, err := canonicalise(json, mode)
+	e, rules, err := locateForeign(json, v, modeStrict)
 	if err != nil {
-		return nil, err
-	}
-	e := &Event{json: canonical, version: v}
-	if err := e.locate(); err != nil {
 		return nil, err
 	}
 	for _, f := range eventFormat() {

@@ -166,11 +166,9 @@ func (s *Server) queryTimestampToEvent(ctx context.Context, req *api.TimestampTo
 	if err != nil {
 		return nil, err
 	}
-	var v *viewer
-	if req.Viewer != "" {
-		if v, err = s.viewer(ctx, req.RoomID, req.Viewer); err != nil {
-			return nil, err
-		}
+	v, err := s.viewer(ctx, req.RoomID, req.Viewer)
+	if err != nil {
+		return nil, err
 	}
 	// What the viewer may not see is passed over, within a bound.
 	for skip := range maxHidden {
@@ -189,7 +187,7 @@ func (s *Server) queryTimestampToEvent(ctx context.Context, req *api.TimestampTo
 		if err != nil {
 			return nil, err
 		}
-		if v == nil || v.sees(event) {
+		if v.sees(event) {
 			return &api.TimestampToEventResponse{Event: event}, nil
 		}
 	}

@@ -113,29 +113,36 @@ func (w *work) find(ids ...string) (map[string]*found, error) {
 			unknown = append(unknown, id)
 		}
 	}
-	if len(unknown) == 0 {
-		return out, nil
-	}
-	var rows []*storage.Event
-	err := w.s.store.ReadOne(w.ctx, func(tx *sqldb.Tx) (err error) {
-		rows, err = w.s.store.EventsByID(w.ctx, tx, unknown)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("events: %w", err)
-	}
-	for _, row := range rows {
-		if row.RoomNID != w.row.NID {
-			continue
-		}
-		event, err := stored(row)
-		if err != nil {
-			return nil, err
-		}
+	return out, w.read(unknown, func(row *storage.Event, event *api.StoredEvent) {
 		w.found[row.EventID] = &found{nid: row.NID, event: event, row: row}
 		out[row.EventID] = w.found[row.EventID]
+	})
+}
+
+// read calls do with those of the events that are stored in this room, some at
+// a time.
+func (w *work) read(ids []string, do func(*storage.Event, *api.StoredEvent)) error {
+	for chunk := range slices.Chunk(ids, eventsPerRead) {
+		var rows []*storage.Event
+		err := w.s.store.ReadOne(w.ctx, func(tx *sqldb.Tx) (err error) {
+			rows, err = w.s.store.EventsByID(w.ctx, tx, chunk)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("events: %w", err)
+		}
+		for _, row := range rows {
+			if row.RoomNID != w.row.NID {
+				continue
+			}
+			event, err := stored(row)
+			if err != nil {
+				return err
+			}
+			do(row, event)
+		}
 	}
-	return out, nil
+	return nil
 }
 
 // event returns an event that is known to be staged or stored.
@@ -174,28 +181,10 @@ func (w *work) describe(ids []string) (map[string]info, error) {
 			unknown = append(unknown, id)
 		}
 	}
-	for chunk := range slices.Chunk(unknown, eventsPerRead) {
-		var rows []*storage.Event
-		err := w.s.store.ReadOne(w.ctx, func(tx *sqldb.Tx) (err error) {
-			rows, err = w.s.store.EventsByID(w.ctx, tx, chunk)
-			return err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("events: %w", err)
-		}
-		for _, row := range rows {
-			if row.RoomNID != w.row.NID {
-				continue
-			}
-			event, err := stored(row)
-			if err != nil {
-				return nil, err
-			}
-			w.infos[row.EventID] = describe(event, row.Flags, row.NID, nil)
-			out[row.EventID] = w.infos[row.EventID]
-		}
-	}
-	return out, nil
+	return out, w.read(unknown, func(row *storage.Event, event *api.StoredEvent) {
+		w.infos[row.EventID] = describe(event, row.Flags, row.NID, nil)
+		out[row.EventID] = w.infos[row.EventID]
+	})
 }
 
 func describe(e *api.StoredEvent, flags, nid int64, st *staged) info {
