@@ -17,18 +17,16 @@ const maxAllowRooms = 100
 // queryRestrictedJoin reads a room's join rule.
 // spec: client-server-api §restricted-rooms
 func (s *Server) queryRestrictedJoin(ctx context.Context, req *api.RestrictedJoinRequest) (*api.RestrictedJoinResponse, error) {
-	state, err := s.queryState(ctx, &api.StateRequest{RoomID: req.RoomID, Types: []string{
-		"m.room.create", "m.room.join_rules", "m.room.power_levels", "m.room.member"}})
+	rules, err := s.stateEvents(ctx, &api.StateRequest{RoomID: req.RoomID, Keys: []gomatrixserverlib.StateKey{{Type: "m.room.join_rules"}}})
 	if err != nil {
 		return nil, err
 	}
-	events := gomatrixserverlib.StateEvents{}
-	for _, e := range state.Events {
-		events[e.Key()] = e.Event
-	}
 	out := &api.RestrictedJoinResponse{JoinRule: "invite"}
-	if rules := events.StateEvent("m.room.join_rules", ""); rules != nil {
-		out.JoinRule, out.AllowRooms = readJoinRule(rules)
+	if e := rules.StateEvent("m.room.join_rules", ""); e != nil {
+		out.JoinRule, out.AllowRooms = readJoinRule(e)
+	}
+	if out.JoinRule != "restricted" && out.JoinRule != "knock_restricted" {
+		return out, nil
 	}
 	for _, id := range out.AllowRooms {
 		found, err := s.queryMemberships(ctx, &api.MembershipsRequest{RoomID: id, UserIDs: []string{req.UserID}})
@@ -43,8 +41,21 @@ func (s *Server) queryRestrictedJoin(ctx context.Context, req *api.RestrictedJoi
 			break
 		}
 	}
-	out.AuthorisedVia, err = s.inviter(state.RoomVersion, events)
+	out.AuthorisedVia, err = s.inviter(ctx, req.RoomID)
 	return out, err
+}
+
+// stateEvents reads state as the rules of events take it.
+func (s *Server) stateEvents(ctx context.Context, req *api.StateRequest) (gomatrixserverlib.StateEvents, error) {
+	found, err := s.queryState(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	out := make(gomatrixserverlib.StateEvents, len(found.Events))
+	for _, e := range found.Events {
+		out[e.Key()] = e.Event
+	}
+	return out, nil
 }
 
 // readJoinRule reads what is understood of a join rule.
@@ -68,8 +79,16 @@ func readJoinRule(e *gomatrixserverlib.Event) (rule string, rooms []string) {
 
 // inviter finds a joined user of ours who may invite; the first in order, so
 // that everybody who asks gets the same.
-func (s *Server) inviter(version gomatrixserverlib.RoomVersion, events gomatrixserverlib.StateEvents) (string, error) {
-	levels, err := gomatrixserverlib.NewPowerLevels(version, events.StateEvent("m.room.create", ""), events.StateEvent("m.room.power_levels", ""))
+func (s *Server) inviter(ctx context.Context, roomID string) (string, error) {
+	events, err := s.stateEvents(ctx, &api.StateRequest{RoomID: roomID, Types: []string{"m.room.create", "m.room.power_levels", "m.room.member"}})
+	if err != nil {
+		return "", err
+	}
+	create := events.StateEvent("m.room.create", "")
+	if create == nil {
+		return "", nil
+	}
+	levels, err := gomatrixserverlib.NewPowerLevels(create.Version(), create, events.StateEvent("m.room.power_levels", ""))
 	if err != nil {
 		return "", nil // nobody's power can be told
 	}

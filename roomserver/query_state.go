@@ -158,7 +158,16 @@ func (r *room) cached(row *storage.Room, req *api.StateRequest) (map[gomatrixser
 		return nil, false
 	}
 	if req.Keys == nil {
-		return maps.Clone(r.state), true
+		if req.Types == nil && !req.WithoutMembers {
+			return maps.Clone(r.state), true
+		}
+		out := map[gomatrixserverlib.StateKey]entry{}
+		for key, e := range r.state {
+			if wants(req, key) {
+				out[key] = e
+			}
+		}
+		return out, true
 	}
 	out := make(map[gomatrixserverlib.StateKey]entry, len(req.Keys))
 	for _, key := range req.Keys {
