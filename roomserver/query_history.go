@@ -40,18 +40,13 @@ func (s *Server) queryHistory(ctx context.Context, req *api.HistoryRequest) (*ap
 	}
 	for read := 0; out.More && len(out.Events) < limit && read < limit+maxHidden; {
 		want := limit - len(out.Events)
-		rows, err := s.timeline(ctx, row, req, out.Next, want+1)
+		events, more, err := s.timeline(ctx, row, req, out.Next, want)
 		if err != nil {
 			return nil, fmt.Errorf("roomserver: history: %w", err)
 		}
-		out.More = len(rows) > want
-		rows = rows[:min(len(rows), want)]
-		read += len(rows)
-		for _, row := range rows {
-			e, err := stored(row)
-			if err != nil {
-				return nil, err
-			}
+		out.More = more
+		read += want
+		for _, e := range events {
 			if v.sees(e) {
 				out.Events = append(out.Events, e)
 			}
@@ -86,9 +81,10 @@ func (s *Server) gapIn(ctx context.Context, row *storage.Room, req *api.HistoryR
 	return gap, err
 }
 
-// timeline reads a stretch of the timeline from a position.
-func (s *Server) timeline(ctx context.Context, row *storage.Room, req *api.HistoryRequest, from api.Position, limit int) ([]*storage.Event, error) {
-	q := storage.Range{RoomNID: row.NID, Backwards: req.Backwards, Limit: limit}
+// timeline reads a stretch of the timeline from a position, and tells whether
+// there is more of it.
+func (s *Server) timeline(ctx context.Context, row *storage.Room, req *api.HistoryRequest, from api.Position, limit int) (events []*api.StoredEvent, more bool, err error) {
+	q := storage.Range{RoomNID: row.NID, Backwards: req.Backwards, Limit: limit + 1}
 	if req.Backwards {
 		q.AfterSeq, q.AfterSub, q.ToSeq, q.ToSub = req.To.Seq, req.To.Sub, from.Seq, from.Sub
 	} else {
@@ -97,12 +93,54 @@ func (s *Server) timeline(ctx context.Context, row *storage.Room, req *api.Histo
 	if q.ToSeq == 0 {
 		q.ToSeq = math.MaxInt64
 	}
-	var rows []*storage.Event
-	err := s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
-		rows, err = s.store.Timeline(ctx, tx, q)
+	var nids []int64
+	err = s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
+		nids, err = s.store.Timeline(ctx, tx, q)
 		return err
 	})
-	return rows, err
+	if err != nil {
+		return nil, false, err
+	}
+	more = len(nids) > limit
+	nids = nids[:min(len(nids), limit)]
+	found, err := s.timelineEvents(ctx, nids)
+	if err != nil {
+		return nil, false, err
+	}
+	events = make([]*api.StoredEvent, 0, len(nids))
+	for _, nid := range nids {
+		if e := found[nid]; e != nil { // else purged right now
+			events = append(events, e)
+		}
+	}
+	return events, more, nil
+}
+
+// timelineEvents returns events of timelines, from memory as far as that goes.
+func (s *Server) timelineEvents(ctx context.Context, nids []int64) (map[int64]*api.StoredEvent, error) {
+	out := make(map[int64]*api.StoredEvent, len(nids))
+	unknown, changes := s.timelines.get(nids, out)
+	if len(unknown) == 0 {
+		return out, nil
+	}
+	var rows []*storage.Event
+	err := s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
+		rows, err = s.store.EventsByNID(ctx, tx, unknown)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	read := make(map[int64]*api.StoredEvent, len(rows))
+	for _, row := range rows {
+		e, err := stored(row)
+		if err != nil {
+			return nil, err
+		}
+		read[row.NID], out[row.NID] = e, e
+	}
+	s.timelines.add(read, changes)
+	return out, nil
 }
 
 // viewer decides which events of a room a user may see. It is shared: it does

@@ -48,7 +48,7 @@ func (w *work) strip(target *found, redaction *gomatrixserverlib.Event, by strin
 }
 
 func redactionOf(target *found, by string, stripped *gomatrixserverlib.Event) redaction {
-	return redaction{target: target.event, staged: target.st, by: by, event: stripped}
+	return redaction{target: target.event, staged: target.st, nid: target.nid, by: by, event: stripped}
 }
 
 // redactEarly strips an event whose redaction was here before it.

@@ -42,6 +42,7 @@ type Server struct {
 	store      *storage.Store
 	consumer   *consumer.Consumer
 	rooms      *roomCache
+	timelines  *eventCache
 	heads      heads
 	progress   *progress
 	input      eventlog.TopicInfo
@@ -68,7 +69,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: deps.Config, serverName: deps.ServerName, key: deps.Keys[0], log: deps.Log, store: store,
-		rooms: newRoomCache(deps.Config.CacheBytes), progress: newProgress(), logger: deps.Logger.WithField("component", "roomserver")}
+		rooms: newRoomCache(deps.Config.CacheBytes / 4 * 3), timelines: newEventCache(deps.Config.CacheBytes / 4), progress: newProgress(), logger: deps.Logger.WithField("component", "roomserver")}
 	input, err := deps.Log.EnsureTopic(ctx, api.InputTopic(deps.Partitions))
 	if err != nil {
 		return nil, fmt.Errorf("roomserver: %w", err)

@@ -304,10 +304,22 @@ func TestRedaction(t *testing.T) {
 			if err != nil || len(found.Events) != 1 {
 				t.Fatal(found, err)
 			}
+			page, err := r.s.queryHistory(t.Context(), &api.HistoryRequest{RoomID: room, Backwards: true, Limit: 100})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range page.Events { // which the page read before held in memory
+				if e.EventID() == id && string(e.Content()) != string(found.Events[0].Content()) {
+					t.Fatalf("version %s: a page shows %s, not %s", version, e.Content(), found.Events[0].Content())
+				}
+			}
 			return string(found.Events[0].Content())
 		}
 		id := r.post(room, message(bob, "secret")).EventIDs[0]
 		other := r.post(room, message(alice, "hello")).EventIDs[0]
+		if content(id) != `{"body":"secret"}` {
+			t.Fatalf("version %s: %s", version, content(id))
+		}
 		if v := redact(bob, id); v.Status != api.StatusAccepted || content(id) != "{}" {
 			t.Fatalf("version %s: own message: %+v, %s", version, v, content(id))
 		}

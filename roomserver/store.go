@@ -282,6 +282,7 @@ func (s *Server) apply(b *batch, positions storage.Positions) {
 func (w *work) apply() {
 	if len(w.purged) > 0 {
 		w.s.rooms.remove(w.roomID)
+		w.s.timelines.clear()
 	}
 	if w.row.ID == "" || w.row.NID == 0 {
 		return
@@ -310,7 +311,11 @@ func (w *work) apply() {
 		}
 	}
 	for _, red := range w.redactions {
-		if red.staged != nil || !red.target.IsState() {
+		if red.staged != nil {
+			continue
+		}
+		w.s.timelines.forget(red.nid)
+		if !red.target.IsState() {
 			continue
 		}
 		key := red.target.Key()

@@ -64,6 +64,7 @@ type change struct {
 type redaction struct {
 	target *api.StoredEvent
 	staged *staged // the target, if it is part of this batch
+	nid    int64   // its event_nid, if it is not
 	by     string
 	event  *gomatrixserverlib.Event // what is left
 }

@@ -4,7 +4,7 @@ import "time"
 
 // RoomServer is the section room_server.
 type RoomServer struct {
-	// CacheBytes bounds the rooms held in memory, roughly; default 128 MiB.
+	// CacheBytes bounds the rooms and the events held in memory, roughly; default 128 MiB.
 	CacheBytes int64 `yaml:"cache_bytes"`
 	// TransactionLifetime is how long (by the records' own times) a client's
 	// retry of an accepted request gives the same answer; default 168h.

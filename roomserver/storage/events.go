@@ -88,16 +88,19 @@ type Range struct {
 	Limit              int
 }
 
-// Timeline returns events of a stretch, without outliers, rejected and soft-failed ones.
-func (s *Store) Timeline(ctx context.Context, tx *sqldb.Tx, r Range) ([]*Event, error) {
+// Timeline returns the event_nids of a stretch, without outliers, rejected and
+// soft-failed events.
+func (s *Store) Timeline(ctx context.Context, tx *sqldb.Tx, r Range) ([]int64, error) {
 	order := "ASC"
 	if r.Backwards {
 		order = "DESC"
 	}
-	return collect(ctx, tx, scanEvent, `SELECT `+eventColumns+`WHERE e.room_nid = $1 AND (e.seq, e.sub) > ($2, $3) AND (e.seq, e.sub) <= ($4, $5)
-		AND e.flags = 0 AND e.seq > 0 ORDER BY e.seq `+order+`, e.sub `+order+` LIMIT $6`,
+	return collect(ctx, tx, scanNID, `SELECT event_nid FROM events WHERE room_nid = $1 AND (seq, sub) > ($2, $3) AND (seq, sub) <= ($4, $5)
+		AND flags = 0 AND seq > 0 ORDER BY seq `+order+`, sub `+order+` LIMIT $6`,
 		r.RoomNID, r.AfterSeq, r.AfterSub, r.ToSeq, r.ToSub, r.Limit)
 }
+
+func scanNID(r scanner) (v int64, err error) { return v, r.Scan(&v) }
 
 // ClosestEvent returns the timeline event closest to a time in one direction;
 // nil if there is none.

@@ -36,7 +36,7 @@ CREATE TABLE events (
     json        BYTEA NOT NULL
 );
 CREATE UNIQUE INDEX events_id ON events (event_id);
-CREATE INDEX events_room ON events (room_nid, seq, sub);
+CREATE INDEX events_room ON events (room_nid, seq, sub, flags); -- flags, so that a page is found without the rows
 
 -- The history of each room's current state: from the Seq on, the entry is the
 -- event; event_nid 0 says that it is none.
