@@ -33,9 +33,9 @@ type room struct {
 	bytes   int64
 }
 
-// What a room and an entry cost beside their bytes, by a heap profile. An event
-// keeps its JSON twice: as it is, and as it was before it was signed, of which
-// its strings are parts.
+// What a room and an entry cost beside their bytes, by a heap profile. An
+// event's JSON counts twice: its strings and references are copies of about as
+// much.
 const (
 	roomOverhead  = 2000
 	entryOverhead = 1000
