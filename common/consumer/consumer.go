@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,15 +48,17 @@ type Options struct {
 	MaxRecords int
 	MaxBytes   int
 	// OnAcquire is called before the first batch of a partition that this
-	// instance takes (design rule 4: publish what is missing). If it fails it
-	// is called again later; may be nil.
+	// instance takes (design rule 4: publish what is missing), and again when it
+	// turned out that a call of the handler that failed had committed after all:
+	// what is in memory of the partition may be older than the database. If it
+	// fails it is called again later; may be nil.
 	OnAcquire func(ctx context.Context, partition int) error
 	// Rebuild is called in place of ErrRecordsGone, for a partition that the log
 	// has dropped records of before they were read, or before there was anything
 	// to read them into: once it has brought the view to where it would be, the
 	// consumer goes on at the topic's start. It must be idempotent; may be nil.
 	Rebuild func(ctx context.Context, partition int) error
-	// OnRelease is called after the last batch of a partition; may be nil.
+	// OnRelease ends what OnAcquire began, after the last batch; may be nil.
 	OnRelease func(partition int)
 	// Trim lets the log drop what was read, up to the safe point: for the
 	// consumer that decides how long the topic's records are needed.
@@ -83,12 +86,17 @@ type Consumer struct {
 	metrics *metrics
 	// owned is the loop's alone.
 	owned map[int]*partition
+	// serving are the epochs in which partitions were made ready; else notServing.
+	serving []atomic.Int64
 	// first is the partition that the next batch begins with, so that each has
 	// its turn.
 	first int
 	// trimmed is how far the log may drop, by the last safe point.
 	trimmed map[int]int64
 }
+
+// notServing is no epoch.
+const notServing = -1
 
 // New makes a Consumer, with its tables. It starts nothing.
 func New(ctx context.Context, o Options) (*Consumer, error) {
@@ -115,12 +123,20 @@ func New(ctx context.Context, o Options) (*Consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consumer: %s: %w", o.Name, err)
 	}
-	return &Consumer{o: o, sole: sole, leases: leases, metrics: m, owned: map[int]*partition{}, trimmed: map[int]int64{}}, nil
+	c := &Consumer{o: o, sole: sole, leases: leases, metrics: m, owned: map[int]*partition{}, trimmed: map[int]int64{},
+		serving: make([]atomic.Int64, o.Topic.Partitions)}
+	for p := range c.serving {
+		c.serving[p].Store(notServing)
+	}
+	return c, nil
 }
 
-// Valid tells whether this instance surely owns the partition now, so that it
-// may answer for it from memory.
-func (c *Consumer) Valid(partition int) bool { return c.leases.Valid(partition) }
+// Valid tells whether this instance surely owns the partition now, and
+// OnAcquire has prepared it, so that it may answer for it from memory.
+func (c *Consumer) Valid(partition int) bool {
+	epoch, ok := c.leases.Epoch(partition)
+	return ok && c.serving[partition].Load() == epoch
+}
 
 // Run consumes until ctx is done, then gives the partitions back and returns
 // nil. It returns an error when an operator has to decide.

@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -42,6 +43,44 @@ func TestHandlerFails(t *testing.T) {
 			w.until("everything was done once", w.all(40))
 		})
 	}
+}
+
+// TestDoubtfulCommit: a partition is prepared anew when a call that failed has
+// committed, since what is in memory of it may be older than the database.
+func TestDoubtfulCommit(t *testing.T) {
+	w := newWorld(t)
+	w.append(40)
+	memory := map[int]int64{} // the offset up to which memory has seen each partition
+	doubtful := 0
+	w.start(w.instance(func(o *consumer.Options) {
+		o.Log, o.MaxRecords = w.log, 7
+		o.OnAcquire = func(ctx context.Context, p int) error {
+			return w.db.Read(ctx, func(tx *sqldb.Tx) error {
+				var at int64
+				err := tx.QueryRow(ctx, "SELECT count(*) FROM effects WHERE CAST(value AS BIGINT) % $1 = $2", partitions, p).Scan(&at)
+				memory[p] = at
+				return err
+			})
+		}
+		o.OnRelease = func(p int) { delete(memory, p) }
+	}), func(_ context.Context, b *consumer.Batch) error {
+		next := maps.Clone(memory)
+		for _, r := range b.Records {
+			if at, ok := next[r.Partition]; !ok || r.Offset != at {
+				t.Errorf("record %d of partition %d with %d in memory (%v)", r.Offset, r.Partition, at, ok)
+			}
+			next[r.Partition] = r.Offset + 1
+		}
+		if err := w.store(b, fine); err != nil {
+			return err
+		}
+		if doubtful++; doubtful%2 == 0 {
+			return errors.New("the commit's answer was lost")
+		}
+		maps.Copy(memory, next)
+		return nil
+	})
+	w.until("everything was done once", w.all(40))
 }
 
 // TestBadPartition: a partition that cannot go on does not hold up the others.

@@ -90,7 +90,17 @@ func (c *Consumer) reconcile(ctx context.Context) error {
 func (c *Consumer) forget(p *partition) {
 	delete(c.owned, p.lease.Partition)
 	c.metrics.forget(p.lease.Partition)
-	if p.ready && c.o.OnRelease != nil {
+	c.unready(p)
+}
+
+// unready is the end of what prepare began.
+func (c *Consumer) unready(p *partition) {
+	if !p.ready {
+		return
+	}
+	p.ready = false
+	c.serving[p.lease.Partition].Store(notServing)
+	if c.o.OnRelease != nil {
 		c.o.OnRelease(p.lease.Partition)
 	}
 }
@@ -110,6 +120,7 @@ func (c *Consumer) prepare(ctx context.Context, p *partition) error {
 	case err == nil:
 		l.TopicID = c.o.Topic.ID
 		p.lease, p.next, p.ready, p.failures, p.retryAt = l, l.NextOffset, true, 0, time.Time{}
+		c.serving[n].Store(l.Epoch)
 	case errors.Is(err, ErrFenced):
 		return c.lost(p)
 	case stops(err):
@@ -186,7 +197,7 @@ func (c *Consumer) handleOne(ctx context.Context, handle Handler, b *Batch) erro
 	// The failed call may have committed, so what is stored decides.
 	l, err := c.leases.Reload(ctx, s.from)
 	if err == nil && l.NextOffset != s.from.NextOffset {
-		s.p.lease, s.p.next = l, l.NextOffset
+		c.rewind(s.p, l)
 		return nil
 	}
 	if err == nil {
@@ -244,7 +255,7 @@ func (c *Consumer) resume(ctx context.Context, p *partition, err error) error {
 	l, e := c.leases.Reload(ctx, p.lease)
 	switch {
 	case e == nil:
-		p.lease, p.next = l, l.NextOffset
+		c.rewind(p, l)
 	case errors.Is(e, ErrFenced):
 		return c.lost(p)
 	default:
@@ -252,6 +263,15 @@ func (c *Consumer) resume(ctx context.Context, p *partition, err error) error {
 	}
 	c.failed(ctx, p, err)
 	return nil
+}
+
+// rewind goes on from what is stored. If that is more than is known to be, a
+// call that failed has committed, and the partition is made ready anew.
+func (c *Consumer) rewind(p *partition, stored lease.Lease) {
+	if stored.NextOffset != p.lease.NextOffset {
+		c.unready(p)
+	}
+	p.lease, p.next = stored, stored.NextOffset
 }
 
 // lost drops a partition that has another owner. There can be none beside a

@@ -111,10 +111,17 @@ func (m *Manager) Held() []Lease {
 // Valid tells whether this instance surely owns the partition now, so that it
 // may answer for it from memory.
 func (m *Manager) Valid(partition int) bool {
+	_, ok := m.Epoch(partition)
+	return ok
+}
+
+// Epoch returns the epoch of a lease that is surely valid now. It is another
+// one when the lease was lost meanwhile, unnoticed perhaps.
+func (m *Manager) Epoch(partition int) (int64, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h, ok := m.held[partition]
-	return ok && (m.o.Sole || time.Now().Before(h.until))
+	return h.Epoch, ok && (m.o.Sole || time.Now().Before(h.until))
 }
 
 // Changed returns a channel that is closed when Held or Surplus change next.
