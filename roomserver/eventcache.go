@@ -71,7 +71,8 @@ func (c *eventCache) forget(nid int64) {
 	c.events.Remove(nid)
 }
 
-// clear is called when a room was purged.
+// clear is called when a room was purged, or another instance may have changed
+// what is stored.
 func (c *eventCache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

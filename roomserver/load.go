@@ -8,24 +8,41 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/roomserver/storage"
 )
 
-// loadRoom returns a room; nil if there is none.
+// owns tells whether what is in memory of a partition is what is committed.
+func (s *Server) owns(partition int) bool { return s.consumer.Valid(partition) }
+
+func (s *Server) partitionOf(roomID string) int {
+	return eventlog.PartitionFor(roomID, s.input.Partitions)
+}
+
+// roomNow is loadRoom for who asks about a room: one of a partition that
+// another instance owns is read each time anew.
+func (s *Server) roomNow(ctx context.Context, id string) (*room, error) {
+	if s.owns(s.partitionOf(id)) {
+		return s.loadRoom(ctx, id)
+	}
+	row, err := s.readRoom(ctx, id)
+	if err != nil || row == nil {
+		return nil, err
+	}
+	return newRoom(row), nil
+}
+
+// loadRoom returns a room of a partition that is owned; nil if there is none.
 func (s *Server) loadRoom(ctx context.Context, id string) (*room, error) {
 	if r := s.rooms.get(id); r != nil {
 		return r, nil
 	}
 	for {
 		before := s.heads.generation()
-		var row *storage.Room
-		err := s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
-			row, err = s.store.Room(ctx, tx, id)
-			return err
-		})
+		row, err := s.readRoom(ctx, id)
 		if err != nil || row == nil {
 			return nil, err
 		}
@@ -35,6 +52,14 @@ func (s *Server) loadRoom(ctx context.Context, id string) (*room, error) {
 			return r, nil
 		}
 	}
+}
+
+func (s *Server) readRoom(ctx context.Context, id string) (row *storage.Room, err error) {
+	err = s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
+		row, err = s.store.Room(ctx, tx, id)
+		return err
+	})
+	return row, err
 }
 
 // addRoom puts a room into the cache if no batch was applied since it was read.

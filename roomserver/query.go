@@ -39,7 +39,7 @@ const maxEventsPerQuery = 10_000
 
 // known returns a room, or 404.
 func (s *Server) known(ctx context.Context, id string) (*room, *storage.Room, error) {
-	r, err := s.loadRoom(ctx, id)
+	r, err := s.roomNow(ctx, id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -67,7 +67,13 @@ func (s *Server) queryRoom(ctx context.Context, req *api.RoomRequest) (*api.Room
 	}, nil
 }
 
-func (s *Server) queryHeads(context.Context, *api.HeadsRequest) (*api.HeadsResponse, error) {
+func (s *Server) queryHeads(ctx context.Context, _ *api.HeadsRequest) (*api.HeadsResponse, error) {
+	for p := range s.input.Partitions {
+		if !s.owns(p) {
+			positions, err := s.readPositions(ctx)
+			return &api.HeadsResponse{Seqs: positions.Seqs}, err
+		}
+	}
 	return &api.HeadsResponse{Seqs: s.heads.get().Seqs}, nil
 }
 

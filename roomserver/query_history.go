@@ -103,7 +103,7 @@ func (s *Server) timeline(ctx context.Context, row *storage.Room, req *api.Histo
 	}
 	more = len(nids) > limit
 	nids = nids[:min(len(nids), limit)]
-	found, err := s.timelineEvents(ctx, nids)
+	found, err := s.timelineEvents(ctx, row.Partition, nids)
 	if err != nil {
 		return nil, false, err
 	}
@@ -117,9 +117,12 @@ func (s *Server) timeline(ctx context.Context, row *storage.Room, req *api.Histo
 }
 
 // timelineEvents returns events of timelines, from memory as far as that goes.
-func (s *Server) timelineEvents(ctx context.Context, nids []int64) (map[int64]*api.StoredEvent, error) {
+func (s *Server) timelineEvents(ctx context.Context, partition int, nids []int64) (map[int64]*api.StoredEvent, error) {
 	out := make(map[int64]*api.StoredEvent, len(nids))
-	unknown, changes := s.timelines.get(nids, out)
+	unknown, changes, owned := nids, int64(0), s.owns(partition)
+	if owned {
+		unknown, changes = s.timelines.get(nids, out)
+	}
 	if len(unknown) == 0 {
 		return out, nil
 	}
@@ -139,7 +142,9 @@ func (s *Server) timelineEvents(ctx context.Context, nids []int64) (map[int64]*a
 		}
 		read[row.NID], out[row.NID] = e, e
 	}
-	s.timelines.add(read, changes)
+	if owned {
+		s.timelines.add(read, changes)
+	}
 	return out, nil
 }
 

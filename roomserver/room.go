@@ -172,6 +172,21 @@ func (c *roomCache) remove(id string) {
 	}
 }
 
+// removePartition forgets the rooms of a partition.
+func (c *roomCache) removePartition(partition int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.rooms {
+		r := e.Value.(*cached).room
+		r.mu.RLock()
+		here := r.row.Partition == partition
+		r.mu.RUnlock()
+		if here {
+			c.drop(e)
+		}
+	}
+}
+
 // count brings the sum of bytes up to date with a room's growth.
 func (c *roomCache) count(e *list.Element) {
 	v := e.Value.(*cached)

@@ -84,21 +84,48 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	}
 	s.input = input
 	s.published, s.adopted = make([]int64, input.Partitions), make([]*adopted, input.Partitions)
-	if err := store.Read(ctx, func(tx *sqldb.Tx) error {
-		s.heads.positions, err = store.Positions(ctx, tx, input.Partitions)
-		return err
-	}); err != nil {
-		return nil, fmt.Errorf("roomserver: positions: %w", err)
+	if s.heads.positions, err = s.readPositions(ctx); err != nil {
+		return nil, err
 	}
 	s.consumer, err = consumer.New(ctx, consumer.Options{
 		Name: "rooms", Topic: input, Trim: true, Log: deps.Log, DB: deps.DB,
-		Logger: s.logger, Metrics: deps.Metrics, OnAcquire: s.republish,
+		Logger: s.logger, Metrics: deps.Metrics, OnAcquire: s.acquire,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("roomserver: %w", err)
 	}
 	return s, nil
 }
+
+func (s *Server) readPositions(ctx context.Context) (p storage.Positions, err error) {
+	err = s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
+		p, err = s.store.Positions(ctx, tx, s.input.Partitions)
+		return err
+	})
+	if err != nil {
+		return p, fmt.Errorf("roomserver: positions: %w", err)
+	}
+	return p, nil
+}
+
+// acquire takes a partition over: what is in memory of it is from before
+// another instance had it.
+func (s *Server) acquire(ctx context.Context, partition int) error {
+	stored, err := s.readPositions(ctx)
+	if err != nil {
+		return err
+	}
+	s.heads.mu.Lock()
+	s.heads.positions.Seqs[partition], s.heads.positions.Others[partition] = stored.Seqs[partition], stored.Others[partition]
+	s.heads.applied++
+	s.rooms.removePartition(partition)
+	s.timelines.clear()
+	s.heads.mu.Unlock()
+	return s.republish(ctx, partition)
+}
+
+// othersEvery is how often to look how far other instances have come.
+const othersEvery = 50 * time.Millisecond
 
 // Ready waits until everything has been consumed that was in room.input when it
 // was called: after a start, until queries show all that has been acknowledged.
@@ -119,6 +146,13 @@ func (s *Server) Ready(ctx context.Context) error {
 			}
 			select {
 			case <-moved:
+			case <-time.After(othersEvery):
+				if s.owns(p) {
+					break
+				}
+				if stored, err = s.consumer.Stored(ctx); err != nil { // by its owner
+					return fmt.Errorf("roomserver: ready: %w", err)
+				}
 			case <-ctx.Done():
 				return ctx.Err()
 			}
