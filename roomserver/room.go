@@ -143,7 +143,18 @@ func (c *roomCache) get(id string) *room {
 	}
 	c.order.MoveToFront(e)
 	c.count(e)
+	c.evict()
 	return e.Value.(*cached).room
+}
+
+// recount brings the sum of bytes up to date with a room that has changed.
+func (c *roomCache) recount(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.rooms[id]; e != nil {
+		c.count(e)
+		c.evict()
+	}
 }
 
 // add puts a room into the cache, unless it is there already, and returns the
@@ -157,10 +168,15 @@ func (c *roomCache) add(id string, r *room) *room {
 	e := c.order.PushFront(&cached{id: id, room: r})
 	c.rooms[id] = e
 	c.count(e)
+	c.evict()
+	return r
+}
+
+// evict drops the rooms used longest ago, down to the bound.
+func (c *roomCache) evict() {
 	for c.bytes > c.max && c.order.Len() > 1 {
 		c.drop(c.order.Back())
 	}
-	return r
 }
 
 // remove forgets a room.

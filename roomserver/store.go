@@ -274,6 +274,7 @@ func (s *Server) apply(b *batch, positions storage.Positions) {
 	defer s.heads.mu.Unlock()
 	for _, w := range b.works {
 		w.apply()
+		s.rooms.recount(w.roomID)
 	}
 	s.heads.positions = positions
 	s.heads.applied++

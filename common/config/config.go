@@ -11,6 +11,7 @@ type Dendrite struct {
 	RateLimiting RateLimiting `yaml:"rate_limiting"`
 	EventLog     EventLog     `yaml:"event_log"`
 	Database     Database     `yaml:"database"`
+	Internal     Internal     `yaml:"internal"`
 	RoomServer   RoomServer   `yaml:"room_server"`
 	ClientAPI    ClientAPI    `yaml:"client_api"`
 	UserAPI      UserAPI      `yaml:"user_api"`
@@ -32,7 +33,7 @@ func Default() *Dendrite {
 		},
 		Log:          Log{Level: "info", Format: "text"},
 		RateLimiting: defaultRates(),
-		EventLog:     EventLog{Partitions: 16},
+		EventLog:     EventLog{Partitions: 16, Kafka: Kafka{TopicPrefix: "dendrite."}},
 		Presence:     Presence{Enabled: true},
 		Federation:   Federation{DenyRanges: privateRanges()},
 	}
@@ -45,6 +46,7 @@ func Default() *Dendrite {
 func (c *Dendrite) fill() {
 	c.Global.Defaults()
 	c.HTTP.Defaults()
+	c.EventLog.Kafka.Defaults()
 	c.Database.Defaults()
 	c.RoomServer.Defaults()
 	c.ClientAPI.Defaults()

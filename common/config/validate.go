@@ -54,6 +54,9 @@ func (c *Dendrite) Validate() error {
 	if n := c.EventLog.Partitions; n < 1 || n > maxPartitions {
 		p.add("event_log.partitions", "%d is not 1 to %d", n, maxPartitions)
 	}
+	c.EventLog.Kafka.validate(&p)
+	c.Database.validate(&p)
+	c.Internal.validate(&p)
 	p.ranges("federation.deny_ranges", c.Federation.DenyRanges)
 	for _, file := range c.Appservice.ConfigFiles {
 		p.file("appservice.config_files", file)
