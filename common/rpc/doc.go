@@ -11,9 +11,10 @@
 // local call: neither side changes them afterwards. Only exported fields travel
 // between processes; wire.go says how.
 //
-// A call that fails on its way is made once more if the method is declared
-// Harmless, and else is 503 with Retry-After: whoever asked repeats the whole,
-// which request IDs make idempotent.
+// A call that cannot be sent is made at another instance (Directory), and so is
+// one that fails on its way if the method is declared Harmless; else that is 503
+// with Retry-After: whoever asked repeats the whole, which request IDs make
+// idempotent.
 //
 // It decides nothing about Matrix, owns no table and no topic. Server,
 // HTTPClient and the handler are safe for concurrent use once serving has begun.

@@ -25,8 +25,11 @@ const (
 	maxIdlePerHost   = 64
 	maxConnsPerHost  = 512
 	maxAnswerHeaders = 16 << 10 // bytes
-	// secondAttempt is how long to wait before a harmless call is made again.
-	secondAttempt = 50 * time.Millisecond
+	// nextAttempt is how long to wait before a call is made again.
+	nextAttempt = 20 * time.Millisecond
+	// maxAttempts bounds the attempts of a call: of several instances some may
+	// be away.
+	maxAttempts = 5
 	// retryUnreachable is what a client is told when a process is away.
 	retryUnreachable = 2 * time.Second
 	// failuresLogged is how often failing calls are logged at most.
@@ -39,13 +42,19 @@ type ClientOptions struct {
 	// instance http://10.0.0.7:8010. key is the RoutingKey of a Routed request,
 	// "" for others. It is asked for each attempt.
 	Address func(ctx context.Context, service, key string) (string, error)
+	// Outcome, if not nil, is told whether the process with that base URL
+	// answered, so that Address can choose another one next time.
+	Outcome func(base string, answered bool)
 	// Secret is the servers' shared secret; MinSecret bytes at least.
 	Secret string
 	Logger *logrus.Entry
 	// MaxRequest and MaxResponse bound bodies, in bytes; zero means the default.
 	MaxRequest, MaxResponse int64
-	// Timeout bounds a call with its second attempt; zero means DefaultCallTimeout.
+	// Timeout bounds a call with all its attempts; zero means DefaultCallTimeout.
 	Timeout time.Duration
+	// AttemptTimeout bounds each attempt of a harmless call but the last, so that
+	// a process that hangs is passed over; zero means DefaultAttemptTimeout.
+	AttemptTimeout time.Duration
 	// TLS is for https addresses, for instance with a client certificate; nil
 	// means the system's authorities.
 	TLS *tls.Config
@@ -67,6 +76,7 @@ func NewHTTPClient(o ClientOptions) (*HTTPClient, error) {
 	}
 	o.MaxRequest, o.MaxResponse = orDefault(o.MaxRequest, DefaultMaxRequest), orDefault(o.MaxResponse, DefaultMaxResponse)
 	o.Timeout = orDefault(o.Timeout, DefaultCallTimeout)
+	o.AttemptTimeout = orDefault(o.AttemptTimeout, DefaultAttemptTimeout)
 	return &HTTPClient{
 		ClientOptions: o, codec: newCodec(), logged: rate.Sometimes{Interval: failuresLogged},
 		client: &http.Client{
@@ -91,6 +101,8 @@ func (c *HTTPClient) Close() { c.client.CloseIdleConnections() }
 // whether it took place.
 type unansweredError struct {
 	cause error
+	// unsent tells that the call did not take place.
+	unsent bool
 	// tooSlow tells that the method would be as slow again.
 	tooSlow bool
 }
@@ -109,11 +121,8 @@ func (c *HTTPClient) Invoke(ctx context.Context, call Call) (any, error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	response, err := c.attempt(limited, call, buf.Bytes())
+	response, err := c.attempts(limited, call, buf.Bytes())
 	var unanswered *unansweredError
-	if call.Harmless && errors.As(err, &unanswered) && !unanswered.tooSlow && wait(limited, secondAttempt) {
-		response, err = c.attempt(limited, call, buf.Bytes())
-	}
 	switch {
 	case err == nil:
 		return response, nil
@@ -126,6 +135,29 @@ func (c *HTTPClient) Invoke(ctx context.Context, call Call) (any, error) {
 		return nil, fmt.Errorf("rpc: %s: %w: %w", call, matrixerror.Unavailable(retryUnreachable, "A part of the server is not available, try again later"), err)
 	}
 	return nil, fmt.Errorf("rpc: %s: %w", call, err)
+}
+
+// attempts makes the call until it is answered, as often as it may be made.
+func (c *HTTPClient) attempts(ctx context.Context, call Call, body []byte) (response any, err error) {
+	for n := 1; ; n++ {
+		last := n == maxAttempts
+		response, err = c.bounded(ctx, call, body, last || !call.Harmless)
+		var unanswered *unansweredError
+		again := errors.As(err, &unanswered) && (unanswered.unsent || call.Harmless && !unanswered.tooSlow)
+		if !again || last || !wait(ctx, nextAttempt<<(n-1)) {
+			return response, err
+		}
+	}
+}
+
+// bounded makes the call once, within AttemptTimeout unless patient.
+func (c *HTTPClient) bounded(ctx context.Context, call Call, body []byte, patient bool) (any, error) {
+	if patient {
+		return c.attempt(ctx, call, body)
+	}
+	limited, cancel := context.WithTimeout(ctx, c.AttemptTimeout)
+	defer cancel()
+	return c.attempt(limited, call, body)
 }
 
 // wait is false when ctx ends first.
@@ -148,7 +180,7 @@ func (c *HTTPClient) attempt(ctx context.Context, call Call, body []byte) (respo
 	}
 	base, err := c.Address(ctx, call.Service, key)
 	if err != nil {
-		return nil, &unansweredError{cause: fmt.Errorf("address of %s: %w", call.Service, err)}
+		return nil, &unansweredError{cause: fmt.Errorf("address of %s: %w", call.Service, err), unsent: true}
 	}
 	target := strings.TrimRight(base, "/") + pathPrefix + url.PathEscape(call.Service) + "/" + url.PathEscape(call.Method)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
@@ -159,14 +191,23 @@ func (c *HTTPClient) attempt(ctx context.Context, call Call, body []byte) (respo
 	req.Header.Set("Content-Type", contentType)
 	res, err := c.client.Do(req)
 	if err != nil {
-		return nil, &unansweredError{cause: err}
+		c.outcome(base, false)
+		var dialling *net.OpError
+		return nil, &unansweredError{cause: err, unsent: errors.As(err, &dialling) && dialling.Op == "dial"}
 	}
+	c.outcome(base, res.Header.Get(leavingHeader) == "")
 	defer func() {
 		if closing := res.Body.Close(); closing != nil && err == nil {
 			err = &unansweredError{cause: closing}
 		}
 	}()
 	return c.read(res, call)
+}
+
+func (c *HTTPClient) outcome(base string, answered bool) {
+	if c.Outcome != nil {
+		c.Outcome(base, answered)
+	}
 }
 
 // read makes of an answer what the method returned.

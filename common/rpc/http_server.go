@@ -24,7 +24,9 @@ const (
 	DefaultMaxRequest  = 16 << 20  // bytes
 	DefaultMaxResponse = 128 << 20 // bytes: all the state of a very large room
 	DefaultCallTimeout = time.Minute
-	DefaultMaxCalls    = 1024
+	// DefaultAttemptTimeout is how long a process is given that may hang.
+	DefaultAttemptTimeout = 5 * time.Second
+	DefaultMaxCalls       = 1024
 
 	// MinSecret is the length of the shortest shared secret, in bytes.
 	MinSecret = 16
@@ -53,6 +55,9 @@ type HandlerOptions struct {
 	// MaxCalls bounds the calls in progress; further ones are answered 503
 	// M_UNKNOWN with Retry-After. Zero means DefaultMaxCalls.
 	MaxCalls int
+	// Leaving, if not nil, is closed when the process is about to stop: answers
+	// then tell callers to ask another one.
+	Leaving <-chan struct{}
 }
 
 // httpHandler serves the methods of a Server to other processes.
@@ -107,6 +112,12 @@ func (h *httpHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 		h.refuse(w, http.StatusUnauthorized, "the shared secret is not this server's")
 		return
+	}
+	select {
+	case <-h.Leaving:
+		w.Header().Set(leavingHeader, "1")
+		w.Header().Set("Connection", "close")
+	default:
 	}
 	h.mux.ServeHTTP(w, r)
 }

@@ -151,8 +151,8 @@ func TestLimitsOfClient(t *testing.T) {
 	}
 }
 
-// TestSecondAttempt has the first n answers fail on their way.
-func TestSecondAttempt(t *testing.T) {
+// TestAttempts has the first n answers fail on their way.
+func TestAttempts(t *testing.T) {
 	s := testServer(nil, nil)
 	drop := func(http.ResponseWriter) { panic(http.ErrAbortHandler) }
 	status := func(n int) func(http.ResponseWriter) {
@@ -168,7 +168,7 @@ func TestSecondAttempt(t *testing.T) {
 	}{
 		{"no failure", nil, 0, true, 1, 0},
 		{"dropped once", drop, 1, true, 2, 0},
-		{"dropped for good", drop, 9, true, 2, 503},
+		{"dropped for good", drop, 9, true, maxAttempts, 503},
 		{"dropped, not harmless", drop, 1, false, 1, 503},
 		{"gateway once", status(502), 1, true, 2, 0},
 		{"gateway, not harmless", status(502), 1, false, 1, 503},

@@ -40,6 +40,8 @@ const (
 	pathPrefix  = "/internal/v1/"
 	contentType = "application/json"
 	bearer      = "Bearer "
+	// leavingHeader stands in the answers of a process that is about to stop.
+	leavingHeader = "Dendrite-Leaving"
 )
 
 // maxErrorText bounds the text of an error that is not a Matrix error, in bytes.

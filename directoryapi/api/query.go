@@ -9,9 +9,9 @@ const Service = "directoryapi"
 // change at once; the rest is a view of room.output.
 var (
 	// QueryAlias resolves a local alias: 404 M_NOT_FOUND when there is none.
-	QueryAlias = rpc.NewMethod[AliasRequest, AliasResponse](Service, "alias")
+	QueryAlias = rpc.NewMethod[AliasRequest, AliasResponse](Service, "alias").Harmless()
 	// QueryAliases lists the local aliases of a room.
-	QueryAliases = rpc.NewMethod[AliasesRequest, AliasesResponse](Service, "aliases")
+	QueryAliases = rpc.NewMethod[AliasesRequest, AliasesResponse](Service, "aliases").Harmless()
 	// PutAlias makes an alias: 409 M_ROOM_IN_USE when it exists for another room.
 	PutAlias = rpc.NewMethod[PutAliasRequest, PutAliasResponse](Service, "put_alias")
 	// DeleteAlias removes an alias: 404 M_NOT_FOUND when there is none.
@@ -19,17 +19,17 @@ var (
 	// MoveAliases gives the aliases and the published flag of a room to another one.
 	MoveAliases = rpc.NewMethod[MoveAliasesRequest, MoveAliasesResponse](Service, "move_aliases")
 	// QueryPublished tells whether a room is in the published directory.
-	QueryPublished = rpc.NewMethod[PublishedRequest, PublishedResponse](Service, "published")
+	QueryPublished = rpc.NewMethod[PublishedRequest, PublishedResponse](Service, "published").Harmless()
 	// SetPublished puts a room into the published directory, or takes it out.
 	SetPublished = rpc.NewMethod[SetPublishedRequest, SetPublishedResponse](Service, "set_published")
 	// QueryPublicRooms lists the published directory.
-	QueryPublicRooms = rpc.NewMethod[PublicRoomsRequest, PublicRoomsResponse](Service, "public_rooms")
+	QueryPublicRooms = rpc.NewMethod[PublicRoomsRequest, PublicRoomsResponse](Service, "public_rooms").Harmless()
 	// QueryRooms describes rooms; those that are unknown are left out.
-	QueryRooms = rpc.NewMethod[RoomsRequest, RoomsResponse](Service, "rooms")
+	QueryRooms = rpc.NewMethod[RoomsRequest, RoomsResponse](Service, "rooms").Harmless()
 	// QueryUserRooms lists a local user's rooms.
-	QueryUserRooms = rpc.NewMethod[UserRoomsRequest, UserRoomsResponse](Service, "user_rooms")
+	QueryUserRooms = rpc.NewMethod[UserRoomsRequest, UserRoomsResponse](Service, "user_rooms").Harmless()
 	// QueryAnnotation finds an annotation that a local user has sent.
-	QueryAnnotation = rpc.NewMethod[AnnotationRequest, AnnotationResponse](Service, "annotation")
+	QueryAnnotation = rpc.NewMethod[AnnotationRequest, AnnotationResponse](Service, "annotation").Harmless()
 )
 
 // AliasRequest names an alias of this server.

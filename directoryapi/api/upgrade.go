@@ -12,7 +12,7 @@ var (
 	// FinishUpgrade removes an upgrade that is done, or that was refused.
 	FinishUpgrade = rpc.NewMethod[FinishUpgradeRequest, FinishUpgradeResponse](Service, "finish_upgrade")
 	// QueryUpgrades lists upgrades that have begun but are not done.
-	QueryUpgrades = rpc.NewMethod[UpgradesRequest, UpgradesResponse](Service, "upgrades")
+	QueryUpgrades = rpc.NewMethod[UpgradesRequest, UpgradesResponse](Service, "upgrades").Harmless()
 )
 
 // Upgrade is a room upgrade: all that its steps need but the room's state.

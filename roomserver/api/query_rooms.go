@@ -5,8 +5,8 @@ import "github.com/matrix-org/dendrite/common/rpc"
 // The query methods by which a reader that has lost its place in room.output
 // makes its view anew.
 var (
-	QueryRooms         = rpc.NewMethod[RoomsRequest, RoomsResponse](Service, "rooms")
-	QueryMemberHistory = rpc.NewMethod[MemberHistoryRequest, MemberHistoryResponse](Service, "member_history")
+	QueryRooms         = rpc.NewMethod[RoomsRequest, RoomsResponse](Service, "rooms").Harmless()
+	QueryMemberHistory = rpc.NewMethod[MemberHistoryRequest, MemberHistoryResponse](Service, "member_history").Harmless()
 )
 
 // RoomsRequest asks for the rooms of a partition, in the order of their IDs.

@@ -11,7 +11,7 @@ const Service = "syncapi"
 // QueryPosition reads a token that /sync or /messages gave out (prev_batch,
 // next_batch, start, end) as a point in a room's timeline: 400 M_INVALID_PARAM
 // when it is not one.
-var QueryPosition = rpc.NewMethod[PositionRequest, PositionResponse](Service, "position")
+var QueryPosition = rpc.NewMethod[PositionRequest, PositionResponse](Service, "position").Harmless()
 
 // PositionRequest holds a token and the room whose timeline is meant.
 type PositionRequest struct{ RoomID, Token string }

@@ -15,7 +15,7 @@ var (
 	// of a guest of the name.
 	Register = rpc.NewMethod[RegisterRequest, Session](Service, "register")
 	// Available answers 400 M_USER_IN_USE when the name is taken.
-	Available = rpc.NewMethod[AvailableRequest, struct{}](Service, "available")
+	Available = rpc.NewMethod[AvailableRequest, struct{}](Service, "available").Harmless()
 	// Login makes a session: 403 M_FORBIDDEN when password or token are wrong,
 	// 403 M_USER_DEACTIVATED when the account is no more, 429 M_LIMIT_EXCEEDED
 	// after too many wrong passwords.
@@ -27,7 +27,7 @@ var (
 	// Deactivate ends an account for good and has its rooms left.
 	Deactivate = rpc.NewMethod[DeactivateRequest, struct{}](Service, "deactivate")
 	// QueryDevices lists a user's devices.
-	QueryDevices = rpc.NewMethod[DevicesRequest, DevicesResponse](Service, "devices")
+	QueryDevices = rpc.NewMethod[DevicesRequest, DevicesResponse](Service, "devices").Harmless()
 	// PutDevice names a device: 404 when there is none.
 	PutDevice = rpc.NewMethod[PutDeviceRequest, struct{}](Service, "put_device")
 	// DeleteDevices ends sessions; those that do not exist are passed over.
@@ -37,9 +37,9 @@ var (
 	// IssueToken makes a short-lived token for login or for OpenID.
 	IssueToken = rpc.NewMethod[IssueTokenRequest, IssueTokenResponse](Service, "issue_token")
 	// QueryOpenID tells whose OpenID token it is: 401 M_UNKNOWN_TOKEN.
-	QueryOpenID = rpc.NewMethod[OpenIDRequest, OpenIDResponse](Service, "openid")
+	QueryOpenID = rpc.NewMethod[OpenIDRequest, OpenIDResponse](Service, "openid").Harmless()
 	// QueryRegistrationToken tells whether a registration token may be used.
-	QueryRegistrationToken = rpc.NewMethod[RegistrationTokenRequest, RegistrationTokenResponse](Service, "registration_token")
+	QueryRegistrationToken = rpc.NewMethod[RegistrationTokenRequest, RegistrationTokenResponse](Service, "registration_token").Harmless()
 	// PutRegistrationToken makes or replaces a registration token.
 	PutRegistrationToken = rpc.NewMethod[PutRegistrationTokenRequest, struct{}](Service, "put_registration_token")
 )

@@ -7,7 +7,7 @@ var (
 	// Forget notes that a user has forgotten a room and publishes ChangeForget.
 	Forget = rpc.NewMethod[ForgetRequest, WriteResponse](Service, "forget")
 	// QueryForgotten tells whether a user has forgotten a room.
-	QueryForgotten = rpc.NewMethod[ForgottenRequest, ForgottenResponse](Service, "forgotten")
+	QueryForgotten = rpc.NewMethod[ForgottenRequest, ForgottenResponse](Service, "forgotten").Harmless()
 )
 
 // ForgetRequest names the room, and the user's member event at that time: a

@@ -14,22 +14,22 @@ const Service = "userapi"
 var (
 	// VerifyToken is asked for each request: 401 M_UNKNOWN_TOKEN when unknown,
 	// with soft_logout when expired.
-	VerifyToken = rpc.NewMethod[VerifyTokenRequest, VerifyTokenResponse](Service, "verify_token")
+	VerifyToken = rpc.NewMethod[VerifyTokenRequest, VerifyTokenResponse](Service, "verify_token").Harmless()
 	// QueryProfile returns a local user's profile: 404 when there is no such user.
-	QueryProfile = rpc.NewMethod[ProfileRequest, ProfileResponse](Service, "profile")
+	QueryProfile = rpc.NewMethod[ProfileRequest, ProfileResponse](Service, "profile").Harmless()
 	// QueryAccountData returns global and room account data.
-	QueryAccountData = rpc.NewMethod[AccountDataRequest, AccountDataResponse](Service, "account_data")
+	QueryAccountData = rpc.NewMethod[AccountDataRequest, AccountDataResponse](Service, "account_data").Harmless()
 	// PutAccountData stores one account data event and returns its position.
 	PutAccountData = rpc.NewMethod[PutAccountDataRequest, WriteResponse](Service, "put_account_data")
 	// QueryFilter returns a stored filter: 404 when there is none.
-	QueryFilter = rpc.NewMethod[FilterRequest, FilterResponse](Service, "filter")
+	QueryFilter = rpc.NewMethod[FilterRequest, FilterResponse](Service, "filter").Harmless()
 	// QueryReceipts returns the receipts of a user (for unread counts).
-	QueryReceipts = rpc.NewMethod[ReceiptsRequest, ReceiptsResponse](Service, "receipts")
+	QueryReceipts = rpc.NewMethod[ReceiptsRequest, ReceiptsResponse](Service, "receipts").Harmless()
 	// QueryPresence returns the presence of several users.
-	QueryPresence = rpc.NewMethod[PresenceRequest, PresenceResponse](Service, "presence")
+	QueryPresence = rpc.NewMethod[PresenceRequest, PresenceResponse](Service, "presence").Harmless()
 	// QueryHeads returns the last Seq of each partition of user.output, as
 	// stored: what a read without a token has to see.
-	QueryHeads = rpc.NewMethod[HeadsRequest, HeadsResponse](Service, "heads")
+	QueryHeads = rpc.NewMethod[HeadsRequest, HeadsResponse](Service, "heads").Harmless()
 )
 
 // VerifyTokenRequest holds an access token.
