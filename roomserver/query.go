@@ -28,6 +28,7 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.QueryVerdict.Serve(srv, s.queryVerdict)
 	api.QueryHeads.Serve(srv, s.queryHeads)
 	api.QueryTimestampToEvent.Serve(srv, s.queryTimestampToEvent)
+	api.QueryOwners.Serve(srv, s.queryOwners)
 	api.QueryPrepare.Serve(srv, s.queryPrepare)
 	api.QueryMissingEvents.Serve(srv, s.queryMissingEvents)
 	api.QueryAuthChain.Serve(srv, s.queryAuthChain)
@@ -65,6 +66,18 @@ func (s *Server) queryRoom(ctx context.Context, req *api.RoomRequest) (*api.Room
 		ForwardExtremities: row.Extremities, Depth: row.Depth, JoinedCount: row.Joined, InvitedCount: row.Invited,
 		LocalJoined: row.LocalJoined > 0,
 	}, nil
+}
+
+func (s *Server) queryOwners(ctx context.Context, _ *api.OwnersRequest) (*api.OwnersResponse, error) {
+	owners, err := s.consumer.Owners(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("roomserver: %w", err)
+	}
+	out := &api.OwnersResponse{Addresses: make([]string, s.input.Partitions)}
+	for p, owner := range owners {
+		out.Addresses[p] = owner.Address
+	}
+	return out, nil
 }
 
 func (s *Server) queryHeads(ctx context.Context, _ *api.HeadsRequest) (*api.HeadsResponse, error) {

@@ -33,7 +33,7 @@ func (s *Server) queryPrepare(ctx context.Context, req *api.PrepareRequest) (*ap
 		return nil, fmt.Errorf("roomserver: prepare: %w", err)
 	}
 	auth, err := s.loadEvents(ctx, event.AuthEventIDs())
-	return &api.PrepareResponse{RoomVersion: w.version, Event: event, AuthEvents: auth}, err
+	return &api.PrepareResponse{RoomVersion: w.version, Event: &api.StoredEvent{Event: event, Outlier: true}, AuthEvents: auth}, err
 }
 
 // fetchAuth reads what authorising a proto needs, as the room was at the work's

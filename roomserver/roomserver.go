@@ -27,6 +27,9 @@ type Deps struct {
 	Log        eventlog.Log
 	// DB is the component's own; it need not be durable if room.input is.
 	DB *sqldb.DB
+	// Address is where other processes reach this one's methods; "" if there are
+	// no others.
+	Address string
 	// Partitions of room.input and room.output; zero means DefaultPartitions.
 	Partitions int
 	Logger     *logrus.Entry
@@ -88,7 +91,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s.consumer, err = consumer.New(ctx, consumer.Options{
-		Name: "rooms", Topic: input, Trim: true, Log: deps.Log, DB: deps.DB,
+		Name: "rooms", Topic: input, Trim: true, Log: deps.Log, DB: deps.DB, Address: deps.Address,
 		Logger: s.logger, Metrics: deps.Metrics, OnAcquire: s.acquire,
 	})
 	if err != nil {

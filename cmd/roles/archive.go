@@ -12,8 +12,6 @@ import (
 
 	"github.com/matrix-org/dendrite/clientapi"
 	"github.com/matrix-org/dendrite/common/config"
-	"github.com/matrix-org/dendrite/common/rpc"
-	"github.com/matrix-org/dendrite/common/telemetry"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver"
 )
@@ -42,10 +40,10 @@ func (a *Archive) Import(ctx context.Context, in io.Reader) (roomID string, even
 // OpenArchive runs the room server alone while work runs. keys are those of
 // other servers, whose events an import may hold.
 func OpenArchive(ctx context.Context, c *config.Dendrite, logger *logrus.Logger, keys map[string]map[gomatrixserverlib.KeyID]ed25519.PublicKey, work func(context.Context, *Archive) error) (err error) {
-	p := &process{config: c, logger: logrus.NewEntry(logger), rpc: rpc.NewServer()}
+	p := newProcess(c, logger)
 	defer func() { err = errors.Join(err, p.close()) }()
-	registry := telemetry.NewRegistry()
-	if err := p.open(ctx, []spec{roomServer}, registry); err != nil {
+	p.alone = true
+	if err := p.open(ctx, []spec{roomServer}); err != nil {
 		return err
 	}
 	a := &Archive{rooms: p.roles[0].(*roomserver.Server), keys: keys}
@@ -55,7 +53,7 @@ func OpenArchive(ctx context.Context, c *config.Dendrite, logger *logrus.Logger,
 	}
 	a.keys[c.Global.ServerName] = ours
 	if a.writer, err = clientapi.NewWriter(ctx, clientapi.WriterDeps{Config: c.ClientAPI.Writer, ServerName: c.Global.ServerName, Log: p.log,
-		Caller: p.rpc, Partitions: c.EventLog.Partitions, Logger: p.logger, Metrics: registry}); err != nil {
+		Caller: p.rpc, Partitions: c.EventLog.Partitions, Logger: p.logger, Metrics: p.registry}); err != nil {
 		return err
 	}
 	working, stop := context.WithCancel(ctx)

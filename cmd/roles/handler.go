@@ -21,7 +21,7 @@ func (p *process) handler(metrics prometheus.Registerer) (http.Handler, error) {
 		}
 	}
 	h := p.config.HTTP
-	return httpapi.NewRouter(httpapi.Options{Authenticator: authenticator{p.rpc}, Limits: limiter(p.config.RateLimiting), Logger: p.logger,
+	return httpapi.NewRouter(httpapi.Options{Authenticator: authenticator{p.world.caller}, Limits: limiter(p.config.RateLimiting), Logger: p.logger,
 		Metrics: metrics, MaxBody: h.MaxBodyBytes, BodyTimeout: h.BodyTimeout, TrustedProxies: h.Proxies()}, all)
 }
 

@@ -13,10 +13,14 @@ import (
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/directoryapi"
+	directoryapiapi "github.com/matrix-org/dendrite/directoryapi/api"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver"
+	roomserverapi "github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/syncapi"
+	syncapiapi "github.com/matrix-org/dendrite/syncapi/api"
 	"github.com/matrix-org/dendrite/userapi"
+	userapiapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
 // Role is a part of Dendrite. It may also serve methods (Register) and public
@@ -42,10 +46,12 @@ type stopper interface{ Stop() }
 
 // world is what roles are made of.
 type world struct {
-	config  *config.Dendrite
-	keys    []gomatrixserverlib.SigningKey
-	log     eventlog.Log
-	caller  rpc.Caller
+	config *config.Dendrite
+	keys   []gomatrixserverlib.SigningKey
+	log    eventlog.Log
+	caller rpc.Caller
+	// address is where other processes reach this one; "" if there are none.
+	address string
 	logger  *logrus.Entry
 	metrics prometheus.Registerer
 }
@@ -53,6 +59,10 @@ type world struct {
 // spec is a row of the table of roles.
 type spec struct {
 	name string
+	// service is what the role serves to others, by common/rpc; "" for nothing.
+	service string
+	// public says that the role has endpoints for clients or other servers.
+	public bool
 	// store is the name of the role's database; "" for none. durable says that
 	// no log can restore it.
 	store   string
@@ -64,26 +74,41 @@ type spec struct {
 func table() []spec {
 	return []spec{
 		roomServer,
-		{"user-api", "userapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+		{"user-api", userapiapi.Service, false, "userapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
 			return userapi.New(ctx, userapi.Deps{Config: w.config.UserAPI, NoPresence: !w.config.Presence.Enabled, WrongPasswords: w.config.RateLimiting.WrongPasswords(), ServerName: w.config.Global.ServerName,
 				Log: w.log, DB: db, Caller: w.caller, Logger: w.logger, Metrics: w.metrics})
 		}},
-		{"directory-api", "directoryapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+		{"directory-api", directoryapiapi.Service, false, "directoryapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
 			return directoryapi.New(ctx, directoryapi.Deps{Config: w.config.Directory, ServerName: w.config.Global.ServerName,
 				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
-		{"sync-api", "syncapi", false, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+		{"sync-api", syncapiapi.Service, true, "syncapi", false, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
 			return syncapi.New(ctx, syncapi.Deps{Config: w.config.SyncAPI, ServerName: w.config.Global.ServerName,
 				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
-		{"client-api", "", false, func(ctx context.Context, w *world, _ *sqldb.DB) (Role, error) {
+		{"client-api", "", true, "", false, func(ctx context.Context, w *world, _ *sqldb.DB) (Role, error) {
 			return clientapi.New(ctx, clientapi.Deps{Config: w.config.ClientAPI, Global: w.config.Global, Registration: w.config.Registration, ServerName: w.config.Global.ServerName, Keys: w.keys,
 				Log: w.log, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
+		{"federation-api", "", true, "", false, absent},
+		{"federation-sender", "", false, "", false, absent},
+		{"media-api", "", true, "", false, absent},
 	}
 }
 
-var roomServer = spec{"room-server", "roomserver", false, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+// absent makes a role whose part is not there yet: it does nothing, and its
+// endpoints are answered M_UNRECOGNIZED.
+func absent(context.Context, *world, *sqldb.DB) (Role, error) { return nothing{}, nil }
+
+type nothing struct{}
+
+// Run implements Role.
+func (nothing) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+var roomServer = spec{"room-server", roomserverapi.Service, false, "roomserver", false, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
 	return roomserver.New(ctx, roomserver.Deps{Config: w.config.RoomServer, ServerName: w.config.Global.ServerName, Keys: w.keys,
-		Log: w.log, DB: db, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
+		Log: w.log, DB: db, Address: w.address, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 }}

@@ -172,3 +172,8 @@ func stops(err error) bool {
 // Stored returns the offset to read next of each partition, as it is committed;
 // -1 where nothing is.
 func (c *Consumer) Stored(ctx context.Context) ([]int64, error) { return c.leases.Stored(ctx) }
+
+// Owners returns who has each partition, as far as leases hold.
+func (c *Consumer) Owners(ctx context.Context) (map[int]lease.Owner, error) {
+	return lease.Owners(ctx, c.o.DB, Group(c.o.Name, c.o.Topic.Name))
+}

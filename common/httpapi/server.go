@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log"
@@ -33,6 +35,9 @@ type ServerOptions struct {
 	OnStop func()
 	// TLSCert and TLSKey are PEM files; without them plain HTTP is served.
 	TLSCert, TLSKey string
+	// ClientCA, if not nil, are the authorities of which clients have to show a
+	// certificate.
+	ClientCA *x509.CertPool
 }
 
 type stoppingKey struct{}
@@ -63,6 +68,9 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ErrorLog:          log.New(debugWriter{o.Logger}, "", 0),
+	}
+	if o.ClientCA != nil {
+		server.TLSConfig = &tls.Config{ClientCAs: o.ClientCA, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13}
 	}
 	served := make(chan error, 1)
 	go func() {

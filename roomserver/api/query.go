@@ -25,6 +25,7 @@ var (
 	QueryMissingEvents    = rpc.NewMethod[MissingEventsRequest, MissingEventsResponse](Service, "missing_events").Harmless()
 	QueryAuthChain        = rpc.NewMethod[AuthChainRequest, AuthChainResponse](Service, "auth_chain").Harmless()
 	QueryServerMaySee     = rpc.NewMethod[ServerMaySeeRequest, ServerMaySeeResponse](Service, "server_may_see").Harmless()
+	QueryOwners           = rpc.NewMethod[OwnersRequest, OwnersResponse](Service, "owners").Harmless()
 	QueryTimestampToEvent = rpc.NewMethod[TimestampToEventRequest, TimestampToEventResponse](Service, "timestamp_to_event").Harmless()
 )
 
@@ -48,6 +49,13 @@ type StoredEvent struct {
 	// RedactedBy is the redaction that stripped the stored JSON, if any.
 	RedactedBy string
 }
+
+// OwnersRequest asks which instance has each partition.
+type OwnersRequest struct{}
+
+// OwnersResponse holds the addresses of the owners by partition, "" where there
+// is none: they answer from memory, the others from the database.
+type OwnersResponse struct{ Addresses []string }
 
 // RoomRequest names a room.
 type RoomRequest struct{ RoomID string }
@@ -236,7 +244,7 @@ func (r *PrepareRequest) RoutingKey() string { return r.RoomID }
 // PrepareResponse holds the event, signed by us, with its auth events.
 type PrepareResponse struct {
 	RoomVersion gomatrixserverlib.RoomVersion
-	Event       *gomatrixserverlib.Event
+	Event       *StoredEvent
 	AuthEvents  []*StoredEvent
 }
 
