@@ -17,7 +17,7 @@ func TestArchive(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	from, to := startServer(t), newServer(t)
-	alice, bob := from.register(t, "alice"), from.register(t, "bob")
+	alice, bob := register(t, from, "alice"), register(t, from, "bob")
 	room := alice.createRoom(t, object{"preset": "public_chat", "name": "Moving"})
 	bob.join(t, room)
 	var sent []string
@@ -59,13 +59,13 @@ func TestArchive(t *testing.T) {
 	archive(true, to, "import", file)
 	to.start()
 	archive(false, to, "import", file) // in use
-	alice = to.register(t, "alice")
+	alice = register(t, to, "alice")
 	timeline := list(dig(alice.syncOnce(t, "", "0").body, "rooms", "join", room, "timeline", "events"))
 	if last := timeline[len(timeline)-1].(object); last["type"] != "m.room.redaction" {
 		t.Fatalf("the last event is %v", last)
 	}
 	next := alice.send(t, room, "four", "four")
-	bob = to.register(t, "bob")
+	bob = register(t, to, "bob")
 	chunk := list(bob.call(t, "GET", "/rooms/"+room+"/messages?dir=b&limit=5", nil).body["chunk"])
 	if first := chunk[0].(object); first["event_id"] != next || len(chunk) != 5 {
 		t.Fatalf("%v", chunk)

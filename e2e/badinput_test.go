@@ -12,8 +12,11 @@ import (
 // TestBadInput sends what no client should, and expects the spec's errcode each
 // time, and that what was there before is there afterwards.
 func TestBadInput(t *testing.T) {
-	s := startServer(t)
-	alice, eve := s.register(t, "alice"), s.register(t, "eve")
+	everywhere(t, false, badInput)
+}
+
+func badInput(t *testing.T, s site) {
+	alice, eve := register(t, s, "alice"), register(t, s, "eve")
 	room := alice.createRoom(t, object{"preset": "private_chat", "name": "a room"})
 	first := alice.send(t, room, "t0", "hello")
 	r := "/rooms/" + url.PathEscape(room)
@@ -66,7 +69,7 @@ func TestBadInput(t *testing.T) {
 	}
 
 	t.Run("tokens", func(t *testing.T) {
-		nobody := s.anonymous()
+		nobody := anonymous(s)
 		nobody.refused(t, 401, "M_MISSING_TOKEN", "GET", "/account/whoami", nil)
 		for _, token := range []string{"garbage", strings.Repeat("x", 5000), alice.token + "x"} {
 			nobody.token = token
@@ -93,7 +96,7 @@ func TestBadInput(t *testing.T) {
 // refused to a second one.
 func TestSignals(t *testing.T) {
 	s := startServer(t)
-	u := s.register(t, "alice")
+	u := register(t, s, "alice")
 	room := u.createRoom(t, object{})
 	id := u.send(t, room, "a", "before")
 

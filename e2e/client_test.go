@@ -18,7 +18,7 @@ type object = map[string]any
 
 // user is a client of the plainest kind: it speaks HTTP and keeps a token.
 type user struct {
-	s      *server
+	s      site
 	id     string
 	token  string
 	device string
@@ -37,7 +37,14 @@ func (a *answer) errcode() string { code, _ := a.body["errcode"].(string); retur
 
 func (a *answer) str(key string) string { v, _ := a.body[key].(string); return v }
 
-func (s *server) anonymous() *user {
+// site is what clients reach: a server, or the door of a cluster.
+type site interface {
+	// base waits until requests can be made, and returns the URL for them.
+	base() string
+}
+
+// anonymous makes a client without an account.
+func anonymous(s site) *user {
 	return &user{s: s, http: &http.Client{
 		Timeout:   60 * time.Second,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
@@ -113,9 +120,9 @@ func (u *user) refused(t testing.TB, status int, errcode, method, path string, b
 }
 
 // register makes an account.
-func (s *server) register(t testing.TB, name string) *user {
+func register(t testing.TB, s site, name string) *user {
 	t.Helper()
-	u := s.anonymous()
+	u := anonymous(s)
 	a := u.call(t, "POST", "/register", object{
 		"username": name, "password": "correct horse", "auth": object{"type": "m.login.dummy"},
 	})

@@ -21,7 +21,7 @@ import (
 func TestClockSetBack(t *testing.T) {
 	s, set := newServerWithClock(t)
 	s.start()
-	alice, bob := s.register(t, "alice"), s.register(t, "bob")
+	alice, bob := register(t, s, "alice"), register(t, s, "bob")
 	room := alice.createRoom(t, object{"preset": "public_chat"})
 	bob.join(t, room)
 	c := &clockCase{t: t, alice: alice, bob: bob, room: room, since: bob.syncOnce(t, "", "0").str("next_batch")}

@@ -8,7 +8,10 @@ import (
 // TestConversation drives two people's matrix-js-sdk through a conversation;
 // the transcript is the test's log.
 func TestConversation(t *testing.T) {
-	s := startServer(t)
+	everywhere(t, true, converse)
+}
+
+func converse(t *testing.T, s site) {
 	cmd := exec.Command("node", "conversation.mjs", s.base())
 	cmd.Dir = "clients"
 	out, err := cmd.CombinedOutput()

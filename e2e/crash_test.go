@@ -48,9 +48,13 @@ type load struct {
 	t       testing.TB
 	history *history.History
 	rooms   []string
+	mu      sync.Mutex
 	// more are the rooms that were made meanwhile, by who can read them.
-	mu   sync.Mutex
 	more map[string]*user
+	// acknowledged says when each event was; delivery and request are the longest
+	// times from there to a reader, and of a request till its answer or error.
+	acknowledged      map[string]time.Time
+	delivery, request time.Duration
 	// stop ends the writers, end the readers.
 	stop, end context.Context
 	writers   sync.WaitGroup
@@ -59,17 +63,23 @@ type load struct {
 
 // underLoad runs writers and readers against s, and disturb beside them until
 // its context is done, and returns what cannot be true of what they saw.
-func underLoad(t testing.TB, s *server, d time.Duration, disturb func(context.Context)) []error {
+func underLoad(t testing.TB, s site, d time.Duration, disturb func(context.Context)) []error {
+	_, faults := measuredLoad(t, s, d, disturb)
+	return faults
+}
+
+// measuredLoad is underLoad that also returns the load, with what it measured.
+func measuredLoad(t testing.TB, s site, d time.Duration, disturb func(context.Context)) (*load, []error) {
 	const rooms, users = 6, 4
 	people := make([]*user, users)
 	for i := range people {
-		people[i] = s.register(t, fmt.Sprintf("person%d", i))
+		people[i] = register(t, s, fmt.Sprintf("person%d", i))
 	}
 	stop, stopped := context.WithTimeout(t.Context(), d)
 	defer stopped()
 	end, ended := context.WithCancel(t.Context())
 	defer ended()
-	l := &load{t: t, history: history.New(), stop: stop, end: end, more: map[string]*user{}}
+	l := &load{t: t, history: history.New(), stop: stop, end: end, more: map[string]*user{}, acknowledged: map[string]time.Time{}}
 	for r := range rooms {
 		room := people[r%users].createRoom(t, object{"preset": "public_chat",
 			"power_level_content_override": object{"events": object{loadState: 0}}})
@@ -90,7 +100,7 @@ func underLoad(t testing.TB, s *server, d time.Duration, disturb func(context.Co
 	}
 	for i := range 2 {
 		l.writers.Add(1)
-		go l.wander(s.register(t, fmt.Sprintf("wanderer%d", i)), fmt.Sprintf("w%d", i))
+		go l.wander(register(t, s, fmt.Sprintf("wanderer%d", i)), fmt.Sprintf("w%d", i))
 	}
 	disturb(stop)
 	l.writers.Wait()
@@ -112,14 +122,42 @@ func underLoad(t testing.TB, s *server, d time.Duration, disturb func(context.Co
 	if acknowledged == 0 {
 		t.Error("nothing was acknowledged: nothing was tested")
 	}
-	return l.history.Check()
+	return l, l.history.Check()
+}
+
+// acked is told of an event that was acknowledged, seen of those that a reader got.
+func (l *load) acked(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, again := l.acknowledged[id]; !again {
+		l.acknowledged[id] = time.Now()
+	}
+}
+
+func (l *load) seen(events []history.Event) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range events {
+		if at, ok := l.acknowledged[e.ID]; ok {
+			l.delivery = max(l.delivery, now.Sub(at))
+		}
+	}
+}
+
+func (l *load) took(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.request = max(l.request, d)
 }
 
 // persist tries a request until it is answered with 200, through crashes; nil
 // when ctx is done before. Any other answer than 200, 429, 5xx is a fault.
 func (l *load) persist(ctx context.Context, u *user, method, path string, body any, each func(*answer)) *answer {
 	for ctx.Err() == nil {
+		began := time.Now()
 		a, err := u.try(method, path, body)
+		l.took(time.Since(began))
 		if err != nil {
 			a = nil
 		}
@@ -162,6 +200,7 @@ func (l *load) read(u *user, name string) {
 			}
 			events = append(events, parseEvents(list(dig(r, "timeline", "events")))...)
 			l.history.Read(name, room, events)
+			l.seen(events)
 			for _, e := range list(dig(r, "timeline", "events")) {
 				done[room] = done[room] || dig(e, "content", "body") == goodbye
 			}

@@ -20,7 +20,7 @@ func TestStoreCutBack(t *testing.T) {
 	for _, cut := range [][]string{{"roomserver.db"}, {"syncapi.db"}, {"roomserver.db", "syncapi.db"}} {
 		t.Run(strings.Join(cut, "+"), func(t *testing.T) {
 			s := startServer(t)
-			alice, bob := s.register(t, "alice"), s.register(t, "bob")
+			alice, bob := register(t, s, "alice"), register(t, s, "bob")
 			room := alice.createRoom(t, object{"preset": "public_chat"})
 			bob.join(t, room)
 			alice.send(t, room, "early", "before the cut")
@@ -40,7 +40,7 @@ func TestStoreCutBack(t *testing.T) {
 					want = append(want, alice.send(t, room, fmt.Sprint("late", i), "after the cut"))
 				}
 			}
-			carol := s.register(t, "carol")
+			carol := register(t, s, "carol")
 			carol.join(t, room)
 			s.kill(syscall.SIGKILL)
 			copyStores(t, saved, s.data, cut)

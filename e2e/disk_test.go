@@ -22,7 +22,7 @@ func TestDiskFull(t *testing.T) {
 	s := newServer(t, "DENDRITE_CLIENT_API_WRITER_ANSWER_TIMEOUT=3s")
 	disk := newDisk(t, s)
 	s.start()
-	alice, bob := s.register(t, "alice"), s.register(t, "bob")
+	alice, bob := register(t, s, "alice"), register(t, s, "bob")
 	room := alice.createRoom(t, object{"preset": "public_chat"})
 	bob.join(t, room)
 	first := alice.send(t, room, "first", "before")

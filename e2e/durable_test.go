@@ -24,11 +24,11 @@ func TestSyncedBeforeAcknowledged(t *testing.T) {
 	s.wrap = []string{"strace", "-f", "-yy", "-s", "20000", "-o", trace,
 		"-e", "trace=read,write,writev,pwrite64,fsync,fdatasync"}
 	s.start()
-	owner := s.register(t, "owner")
+	owner := register(t, s, "owner")
 	room := owner.createRoom(t, object{"preset": "public_chat"})
 	var wg sync.WaitGroup
 	for i := range senders {
-		u := s.register(t, fmt.Sprintf("sender%d", i))
+		u := register(t, s, fmt.Sprintf("sender%d", i))
 		u.join(t, room)
 		wg.Add(1)
 		go func() {

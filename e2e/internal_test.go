@@ -17,7 +17,7 @@ func TestInternalListener(t *testing.T) {
 	address := freeAddress(t)
 	s.env = append(s.env, "DENDRITE_METRICS_LISTEN="+address, "DENDRITE_METRICS_PROFILES=true", "DENDRITE_CLIENT_API_WRITER_ANSWER_TIMEOUT=1s")
 	s.start()
-	alice := s.register(t, "alice")
+	alice := register(t, s, "alice")
 	room := alice.createRoom(t, object{})
 	for _, path := range []string{"/live", "/ready", "/metrics", "/debug/pprof/heap"} {
 		if status, body := internal(t, address, path); status != 200 {

@@ -60,6 +60,7 @@ func (w *writer) try(op *history.Op, method, path string, body object) *answer {
 	return w.persist(w.end, w.u, method, path, body, func(a *answer) {
 		if a != nil && a.status == http.StatusOK {
 			w.history.Tried(op, true, a.str("event_id"))
+			w.acked(a.str("event_id"))
 		} else {
 			w.history.Tried(op, false, "")
 		}

@@ -34,6 +34,8 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
+		shared = newServices()
+		defer shared.end()
 		return m.Run()
 	}())
 }

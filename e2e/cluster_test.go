@@ -1,0 +1,147 @@
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// cluster is every role in processes of their own, some instances of each, on
+// Kafka and PostgreSQL, behind a door.
+type cluster struct {
+	*door
+	t        *testing.T
+	dir      string
+	binaries string
+	env      []string // of every process
+
+	mu        sync.Mutex
+	processes map[string][]*process // by role
+}
+
+// clusterOptions say what is not as usual: two instances of each role on the
+// services that tests share.
+type clusterOptions struct {
+	instances       map[string]int
+	kafka, postgres *service
+	binaries        string
+	env             []string
+}
+
+// startCluster starts a cluster on a new database and new topics.
+func startCluster(t *testing.T, o clusterOptions) *cluster {
+	t.Helper()
+	c := &cluster{t: t, dir: t.TempDir(), binaries: o.binaries, processes: map[string][]*process{}}
+	if c.binaries == "" {
+		c.binaries = must(t, shared.binaries)
+	}
+	kafka, postgres := serviceOr(t, o.kafka, shared.kafka), serviceOr(t, o.postgres, shared.postgres)
+	c.env = append(os.Environ(), "DENDRITE_GLOBAL_SERVER_NAME=localhost", "DENDRITE_GLOBAL_PRIVATE_KEY="+filepath.Join(c.dir, "signing.key"),
+		"DENDRITE_INTERNAL_SECRET="+rand.Text(), "DENDRITE_REGISTRATION_OPEN=true", "DENDRITE_RATE_LIMITING_ENABLED=false")
+	c.env = append(c.env, onKafka(t, kafka)...)
+	c.env = append(c.env, onPostgres(t, postgres)...)
+	c.env = append(c.env, o.env...)
+	c.door = newDoor(t, c.reachable)
+	for _, role := range allRoles {
+		n, given := o.instances[role]
+		if !given {
+			n = 2
+		}
+		for range n {
+			c.processes[role] = append(c.processes[role], c.newProcess(role))
+		}
+	}
+	t.Cleanup(c.stop)
+	c.startAll()
+	return c
+}
+
+// newProcess makes an instance of a role; it is not started.
+func (c *cluster) newProcess(role string) *process {
+	p := &process{t: c.t, role: role, binary: filepath.Join(c.binaries, binaryOf(role)), data: c.t.TempDir(),
+		internal: freeAddress(c.t), metrics: freeAddress(c.t), public: freeAddress(c.t)}
+	return p
+}
+
+// environ is what a process is started with: it names all instances of the roles
+// that are asked, those that do not run too.
+func (c *cluster) environ(p *process) []string {
+	env := append(slices.Clone(c.env), "DENDRITE_GLOBAL_DATA_DIR="+p.data, "DENDRITE_INTERNAL_LISTEN="+p.internal,
+		"DENDRITE_METRICS_LISTEN="+p.metrics, "DENDRITE_METRICS_PROFILES=true", "DENDRITE_HTTP_LISTEN="+p.public)
+	for _, role := range []string{"room-server", "user-api", "directory-api", "sync-api"} {
+		var all []string
+		for _, other := range c.processes[role] {
+			all = append(all, other.internal)
+		}
+		env = append(env, "DENDRITE_INTERNAL_"+strings.ToUpper(strings.ReplaceAll(role, "-", "_"))+"="+strings.Join(all, ","))
+	}
+	return env
+}
+
+func (c *cluster) all() (all []*process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, role := range allRoles {
+		all = append(all, c.processes[role]...)
+	}
+	return all
+}
+
+// reachable are the instances of a role that the door may choose.
+func (c *cluster) reachable(role string) []*process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.processes[role])
+}
+
+// startAll starts what does not run, at once, and waits until all is ready.
+func (c *cluster) startAll() {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Minute)
+	defer cancel()
+	all := c.all()
+	outcome := make(chan error, len(all))
+	for _, p := range all {
+		p.env = c.environ(p)
+		go func() {
+			err := p.start()
+			if err == nil {
+				err = p.ready(ctx)
+			}
+			outcome <- err
+		}()
+	}
+	for range all {
+		if err := <-outcome; err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// stop ends all processes, readers of requests first.
+func (c *cluster) stop() {
+	all := c.all()
+	var wg sync.WaitGroup
+	for _, p := range slices.Backward(all) {
+		p.signal(syscall.SIGCONT)
+		wg.Go(func() { p.end(syscall.SIGTERM) })
+	}
+	wg.Wait()
+	if !c.t.Failed() {
+		return
+	}
+	for _, p := range all {
+		c.t.Logf("the log of %s (%s):\n%s", p.role, p.internal, p.logs.tail())
+	}
+}
+
+// String names the instance in what a test says.
+func (p *process) String() string { return fmt.Sprintf("%s at %s", p.role, p.internal) }
