@@ -18,7 +18,8 @@ import (
 func SigningKeys(path string) ([]gomatrixserverlib.SigningKey, error) {
 	text, err := readFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = CreateSigningKey(path); err == nil {
+		// Of processes that start together the first makes it.
+		if err = CreateSigningKey(path); err == nil || errors.Is(err, fs.ErrExist) {
 			text, err = readFile(path)
 		}
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -33,6 +34,28 @@ func TestSigningKeys(t *testing.T) {
 		}
 		if keys, err := SigningKeys(bad); err == nil {
 			t.Errorf("%q gives %v", content, keys)
+		}
+	}
+}
+
+// TestSigningKeysAtOnce: processes that start together get the same key.
+func TestSigningKeysAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "signing.key")
+	keys := make(chan string, 16)
+	for range cap(keys) {
+		go func() {
+			got, err := SigningKeys(path)
+			if err != nil || len(got) != 1 {
+				keys <- fmt.Sprint(got, err)
+				return
+			}
+			keys <- got[0].String()
+		}()
+	}
+	first := <-keys
+	for range cap(keys) - 1 {
+		if k := <-keys; k != first {
+			t.Errorf("%q, not %q", k, first)
 		}
 	}
 }
