@@ -85,14 +85,7 @@ func (p *process) callOthers(here map[string]bool) (rpc.Caller, error) {
 			}
 			return d.Address(ctx, service, preferred)
 		},
-		Outcome: func(base string, answered bool) {
-			if answered {
-				d.Answered(base)
-			} else {
-				d.Failed(base)
-			}
-		},
-		Secret: c.Secret, Logger: p.logger, TLS: secure,
+		Outcome: d.Outcome, Secret: c.Secret, Logger: p.logger, TLS: secure,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("internal: %w", err)

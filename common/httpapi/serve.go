@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"runtime/debug"
@@ -40,6 +41,7 @@ func (t *route) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	if err != nil {
 		status = t.fail(w, r, err)
+		drain(w, req)
 	}
 	taken := time.Since(started)
 	t.metrics.observe(t.Method, t.Path, status, taken)
@@ -48,6 +50,19 @@ func (t *route) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			"request": r.ID, "method": req.Method, "endpoint": t.Path, "status": status, "taken": taken,
 		}).Debug("Request answered")
 	}
+}
+
+// maxDrained bounds what is read of a body that was refused.
+const maxDrained = 8 << 20
+
+// drain reads the rest of the body of a request after which the connection is
+// closed, as reverse proxies ask for: net/http closes it with the body unread,
+// and then the answer is lost to whoever is still sending.
+func drain(w http.ResponseWriter, r *http.Request) {
+	if !r.Close || r.ContentLength == 0 || http.NewResponseController(w).Flush() != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, r.Body, maxDrained) // it ends early with the body, the client or its deadline
 }
 
 func (t *route) maxBody() int64 {

@@ -172,3 +172,36 @@ func TestHeaderLimit(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRefusedBodyOfProxy: who sends a body that is too large, on a connection that
+// ends with the request, still gets the answer.
+func TestRefusedBodyOfProxy(t *testing.T) {
+	address, _ := listen(t, ServerOptions{}, Options{}, Endpoint{Method: "PUT", Path: "/small", MaxBody: 1000, Handler: func(r *Request) (any, error) {
+		_, err := r.ReadBody()
+		return nil, err
+	}})
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const size = 5 << 20
+	if _, err := fmt.Fprintf(conn, "PUT /small HTTP/1.0\r\nContent-Length: %d\r\n\r\n", size); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(conn, zeros{}, size); err != nil {
+		t.Fatalf("the connection was closed before the body was read: %v", err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("answered %d", res.StatusCode)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }

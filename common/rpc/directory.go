@@ -14,8 +14,9 @@ import (
 // How long an instance that did not answer is passed over: longer each time,
 // until it answers again.
 const (
-	minAvoided = 500 * time.Millisecond
-	maxAvoided = 15 * time.Second
+	minAvoided  = 500 * time.Millisecond
+	hungAvoided = 5 * time.Second
+	maxAvoided  = 30 * time.Second
 	// lookedUpFor is how long the addresses of a name are remembered.
 	lookedUpFor = time.Second
 )
@@ -119,27 +120,24 @@ func (d *Directory) good(address string) bool {
 	return !ok || !time.Now().Before(a.until)
 }
 
-// Failed is told of an instance, by its base URL, that did not answer or that
-// says that it is leaving.
-func (d *Directory) Failed(base string) {
+// Outcome is told what came of asking an instance, by its base URL.
+func (d *Directory) Outcome(base string, o Outcome) {
 	address := base[min(len(d.scheme), len(base)):]
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	a := d.avoided[address]
-	if time.Now().Before(a.until) {
-		return // many calls fail at once
+	a, known := d.avoided[address]
+	switch {
+	case !known && o == Answered, time.Now().Before(a.until): // many calls fail at once
+		return
+	case o == Answered:
+		delete(d.avoided, address)
+		return
 	}
-	a.pause = min(max(2*a.pause, minAvoided), maxAvoided)
+	least := minAvoided
+	if o == Hung {
+		least = hungAvoided
+	}
+	a.pause = min(max(2*a.pause, least), maxAvoided)
 	a.until = time.Now().Add(a.pause)
 	d.avoided[address] = a
-}
-
-// Answered is told of an instance, by its base URL, that answered.
-func (d *Directory) Answered(base string) {
-	address := base[min(len(d.scheme), len(base)):]
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if a, ok := d.avoided[address]; ok && !time.Now().Before(a.until) {
-		delete(d.avoided, address)
-	}
 }

@@ -29,13 +29,7 @@ func namedServer(name string) *Server {
 // spread makes a client of the instances.
 func spread(t *testing.T, d *Directory, o ClientOptions) *HTTPClient {
 	o.Address = func(ctx context.Context, service, _ string) (string, error) { return d.Address(ctx, service, "") }
-	o.Outcome = func(base string, answered bool) {
-		if answered {
-			d.Answered(base)
-		} else {
-			d.Failed(base)
-		}
-	}
+	o.Outcome = d.Outcome
 	return client(t, "", o)
 }
 
@@ -134,12 +128,12 @@ func TestDirectory(t *testing.T) {
 	if a, err := d.Address(t.Context(), "one", "10.9.9.9:1"); a != "https://10.9.9.9:1" || err != nil {
 		t.Errorf("preferred: %s, %v", a, err)
 	}
-	d.Failed("https://10.9.9.9:1")
+	d.Outcome("https://10.9.9.9:1", Gone)
 	if a, err := d.Address(t.Context(), "one", "10.9.9.9:1"); a == "https://10.9.9.9:1" || err != nil {
 		t.Errorf("preferred, but gone: %s, %v", a, err)
 	}
-	d.Failed("https://10.0.0.1:80")
-	d.Failed("https://[fd00::1]:80")
+	d.Outcome("https://10.0.0.1:80", Gone)
+	d.Outcome("https://[fd00::1]:80", Gone)
 	if _, err := d.Address(t.Context(), "one", ""); err != nil {
 		t.Errorf("all gone: %v", err)
 	}

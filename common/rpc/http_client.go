@@ -42,9 +42,9 @@ type ClientOptions struct {
 	// instance http://10.0.0.7:8010. key is the RoutingKey of a Routed request,
 	// "" for others. It is asked for each attempt.
 	Address func(ctx context.Context, service, key string) (string, error)
-	// Outcome, if not nil, is told whether the process with that base URL
-	// answered, so that Address can choose another one next time.
-	Outcome func(base string, answered bool)
+	// Outcome, if not nil, is told what came of asking the process with that base
+	// URL, so that Address can choose another one next time.
+	Outcome func(base string, o Outcome)
 	// Secret is the servers' shared secret; MinSecret bytes at least.
 	Secret string
 	Logger *logrus.Entry
@@ -59,6 +59,18 @@ type ClientOptions struct {
 	// means the system's authorities.
 	TLS *tls.Config
 }
+
+// Outcome is what came of asking a process.
+type Outcome int
+
+const (
+	// Answered: it did.
+	Answered Outcome = iota
+	// Gone: it did not, or said that it is about to stop.
+	Gone
+	// Hung: it has not answered for long.
+	Hung
+)
 
 // HTTPClient is the Caller of methods that other processes serve. Its methods
 // are safe for concurrent use.
@@ -191,11 +203,19 @@ func (c *HTTPClient) attempt(ctx context.Context, call Call, body []byte) (respo
 	req.Header.Set("Content-Type", contentType)
 	res, err := c.client.Do(req)
 	if err != nil {
-		c.outcome(base, false)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			c.outcome(base, Hung)
+		} else if ctx.Err() == nil {
+			c.outcome(base, Gone)
+		}
 		var dialling *net.OpError
 		return nil, &unansweredError{cause: err, unsent: errors.As(err, &dialling) && dialling.Op == "dial"}
 	}
-	c.outcome(base, res.Header.Get(leavingHeader) == "")
+	if res.Header.Get(leavingHeader) == "" {
+		c.outcome(base, Answered)
+	} else {
+		c.outcome(base, Gone)
+	}
 	defer func() {
 		if closing := res.Body.Close(); closing != nil && err == nil {
 			err = &unansweredError{cause: closing}
@@ -204,9 +224,9 @@ func (c *HTTPClient) attempt(ctx context.Context, call Call, body []byte) (respo
 	return c.read(res, call)
 }
 
-func (c *HTTPClient) outcome(base string, answered bool) {
+func (c *HTTPClient) outcome(base string, o Outcome) {
 	if c.Outcome != nil {
-		c.Outcome(base, answered)
+		c.Outcome(base, o)
 	}
 }
 

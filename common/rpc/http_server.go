@@ -25,7 +25,7 @@ const (
 	DefaultMaxResponse = 128 << 20 // bytes: all the state of a very large room
 	DefaultCallTimeout = time.Minute
 	// DefaultAttemptTimeout is how long a process is given that may hang.
-	DefaultAttemptTimeout = 5 * time.Second
+	DefaultAttemptTimeout = 3 * time.Second
 	DefaultMaxCalls       = 1024
 
 	// MinSecret is the length of the shortest shared secret, in bytes.
