@@ -59,6 +59,7 @@ func startCluster(t *testing.T, o clusterOptions) *cluster {
 			c.processes[role] = append(c.processes[role], c.newProcess(role))
 		}
 	}
+	t.Cleanup(c.confess)
 	t.Cleanup(c.stop)
 	c.startAll()
 	return c
@@ -135,10 +136,14 @@ func (c *cluster) stop() {
 		wg.Go(func() { p.end(syscall.SIGTERM) })
 	}
 	wg.Wait()
+}
+
+// confess shows what the processes of a test that failed have logged.
+func (c *cluster) confess() {
 	if !c.t.Failed() {
 		return
 	}
-	for _, p := range all {
+	for _, p := range c.all() {
 		c.t.Logf("the log of %s (%s):\n%s", p.role, p.internal, p.logs.tail())
 	}
 }

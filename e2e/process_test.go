@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -147,7 +146,8 @@ func buildCluster(to, source string) error {
 	if raceEnabled {
 		args = append(args, "-race")
 	}
-	for _, role := range slices.Concat(allRoles, []string{""}) {
+	args = append(args, "./cmd/dendrite-admin")
+	for _, role := range allRoles {
 		args = append(args, "./cmd/"+binaryOf(role))
 	}
 	cmd := exec.Command("go", args...)

@@ -41,12 +41,15 @@ func TestMain(m *testing.M) {
 }
 
 // build builds cmd/dendrite, with the race detector where these tests have it.
-func build(to string, args ...string) error {
+func build(to string, args ...string) error { return buildOf("", to, args...) }
+
+// buildOf builds the binary of a role.
+func buildOf(role, to string, args ...string) error {
 	args = append([]string{"build", "-o", to}, args...)
 	if raceEnabled {
 		args = append(args, "-race")
 	}
-	out, err := exec.Command("go", append(args, "../cmd/dendrite")...).CombinedOutput()
+	out, err := exec.Command("go", append(args, "../cmd/"+binaryOf(role))...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("building dendrite: %w\n%s", err, out)
 	}
@@ -204,6 +207,12 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 		b.buf.Next(1 << 19)
 	}
 	return b.buf.Write(p)
+}
+
+func (b *logBuffer) contains(text string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Contains(b.buf.Bytes(), []byte(text))
 }
 
 func (b *logBuffer) tail() string {
