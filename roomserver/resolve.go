@@ -133,6 +133,9 @@ type provider struct {
 
 // Events implements gomatrixserverlib.StateProvider.
 func (p *provider) Events(ids []string) (map[string]*gomatrixserverlib.Event, error) {
+	if err := p.w.spend(len(ids)); err != nil {
+		return nil, err
+	}
 	out := make(map[string]*gomatrixserverlib.Event, len(ids))
 	var unknown []string
 	for _, id := range ids {

@@ -34,6 +34,11 @@ type Deps struct {
 	Partitions int
 	Logger     *logrus.Entry
 	Metrics    prometheus.Registerer
+
+	// For tests of this package: other limits than those that are the version's,
+	// and what is called before a room that is set aside is worked on.
+	limits    limits
+	computing func(ctx context.Context, roomID string)
 }
 
 // Server is the room server role.
@@ -56,6 +61,9 @@ type Server struct {
 	adopted []*adopted
 	// forgotten is the hour of records in which old verdicts were dropped last.
 	forgotten int64
+	limits    limits
+	asides    *asides
+	computing func(ctx context.Context, roomID string) // see Deps
 	metrics   metrics
 	logger    *logrus.Entry
 }
@@ -85,6 +93,10 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	if err := s.metrics.register(deps.Metrics); err != nil {
 		return nil, fmt.Errorf("roomserver: %w", err)
 	}
+	if s.limits = deps.limits; s.limits == (limits{}) {
+		s.limits = defaultLimits
+	}
+	s.asides, s.computing = newAsides(&s.metrics), deps.computing
 	s.input = input
 	s.published, s.adopted = make([]int64, input.Partitions), make([]*adopted, input.Partitions)
 	if s.heads.positions, err = s.readPositions(ctx); err != nil {
@@ -92,7 +104,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	}
 	s.consumer, err = consumer.New(ctx, consumer.Options{
 		Name: "rooms", Topic: input, Trim: true, Log: deps.Log, DB: deps.DB, Address: deps.Address,
-		Logger: s.logger, Metrics: deps.Metrics, OnAcquire: s.acquire,
+		Logger: s.logger, Metrics: deps.Metrics, OnAcquire: s.acquire, OnRelease: s.asides.forget,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("roomserver: %w", err)
@@ -124,6 +136,9 @@ func (s *Server) acquire(ctx context.Context, partition int) error {
 	s.rooms.removePartition(partition)
 	s.timelines.clear()
 	s.heads.mu.Unlock()
+	if err := s.acquireAside(ctx, partition); err != nil {
+		return err
+	}
 	return s.republish(ctx, partition)
 }
 
@@ -172,6 +187,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.consumer.Run(ctx, s.consume) })
 	group.Go(func() error { return s.trimOutput(ctx) })
+	group.Go(func() error { return s.runAhead(ctx) })
 	return group.Wait()
 }
 

@@ -74,7 +74,7 @@ const forgetEvery = time.Hour
 func (s *Server) write(ctx context.Context, b *batch, positions storage.Positions, records *consumer.Batch) error {
 	err := s.store.Write(ctx, func(tx *sqldb.Tx) error {
 		for _, w := range b.works {
-			if err := w.write(ctx, tx); err != nil {
+			if err := errors.Join(w.write(ctx, tx), w.writeAside(ctx, tx)); err != nil {
 				return err
 			}
 		}
@@ -278,6 +278,9 @@ func (s *Server) apply(b *batch, positions storage.Positions) {
 	}
 	s.heads.positions = positions
 	s.heads.applied++
+	for _, w := range b.works {
+		w.applyAside()
+	}
 }
 
 func (w *work) apply() {
