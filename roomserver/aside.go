@@ -29,6 +29,8 @@ type limits struct {
 	// records and bytes bound what waits of a room.
 	records int
 	bytes   int64
+	// batch is the most records handled together; 0 stands for the consumer's own.
+	batch int
 }
 
 var defaultLimits = limits{effort: 10_000, records: 1000, bytes: 8 << 20}

@@ -228,9 +228,11 @@ func (f *forked) sameAgain() {
 		diff(f.TB, what+": outputs", headers(outputs), headers(f.outputs()))
 		f.compare()
 	}
-	f.end()
-	f.start("again.db")
-	same("a store that was cut back")
+	for _, f.limits.batch = range []int{0, 1, 3} {
+		f.end()
+		f.start(fmt.Sprintf("again%d.db", f.limits.batch))
+		same(fmt.Sprint("a store that was cut back, in batches of ", f.limits.batch))
+	}
 	f.end()
 	inputs := f.copyInputs()
 	f.logPath = filepath.Join(f.dir, "other.db")

@@ -345,6 +345,9 @@ func testGraphs(t *testing.T, w *world) {
 		t.Errorf("only %v were tried", statuses)
 	}
 	w.settle()
+	if aside := w.resumes() > 0; aside != (w.limits.effort > 0) {
+		t.Fatal("set aside:", aside)
+	}
 	tables, outputs := w.tables(), w.outputs()
 	w.end()
 	w.start("empty.db")

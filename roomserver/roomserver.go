@@ -105,6 +105,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	s.consumer, err = consumer.New(ctx, consumer.Options{
 		Name: "rooms", Topic: input, Trim: true, Log: deps.Log, DB: deps.DB, Address: deps.Address,
 		Logger: s.logger, Metrics: deps.Metrics, OnAcquire: s.acquire, OnRelease: s.asides.forget,
+		MaxRecords: s.limits.batch,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("roomserver: %w", err)
