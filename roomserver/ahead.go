@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -160,14 +161,11 @@ func (a *asides) claim(h *ahead) (begun bool) {
 	return begun
 }
 
-// aheadWorkers is how many rooms are handled ahead at a time: the partitions'
-// loops need processors too.
-const aheadWorkers = 2
-
 // runAhead handles first records of rooms that are set aside until ctx is done.
 func (s *Server) runAhead(ctx context.Context) error {
 	var group errgroup.Group
-	group.SetLimit(aheadWorkers)
+	// The loop needs processors too.
+	group.SetLimit(max(1, runtime.GOMAXPROCS(0)/2))
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():

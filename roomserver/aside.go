@@ -211,8 +211,8 @@ func (w *work) waited(ctx context.Context) ([]*input, error) {
 }
 
 // resume applies what waits, if the first is the record that in names: it with
-// any effort, the others with that which they are given anyway. If one needs
-// more, it and what follows wait on.
+// any effort, the others with no more together than one may have. If that is not
+// enough, what is left waits on.
 func (w *work) resume(ctx context.Context, in *input) error {
 	if len(w.aside.queue) == 0 {
 		return nil
@@ -227,8 +227,13 @@ func (w *work) resume(ctx context.Context, in *input) error {
 			return err
 		}
 	}
+	left := w.s.limits.effort
 	for i, next := range all[1:] {
-		err := w.input(ctx, next, w.s.limits.effort)
+		err := errHeavy
+		if left > 0 {
+			err = w.input(ctx, next, left)
+			left -= w.spent
+		}
 		if errors.Is(err, errHeavy) {
 			w.aside.drop(i + 1)
 			return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -248,6 +249,35 @@ func (f *forked) sameAgain() {
 	}
 	f.start("other-store.db")
 	same("another log")
+}
+
+// TestAsideMany: many records come that all take long, faster than they can be
+// handled; each takes effect in its order.
+func TestAsideMany(t *testing.T) {
+	l := limits{effort: 2, records: 100, bytes: 1 << 20}
+	f := &forked{world: newWorldOf(newRigWithin(t, testServer, l), "10")}
+	f.own(proto(alice, "m.room.power_levels", key(""), fmt.Sprintf(`{"users":{%q:100,%q:90}}`, alice, carol)))
+	for _, user := range []string{carol, dave, erin} {
+		e := f.g.build(f.g.extremities, user, "m.room.member", &user, `{"membership":"join"}`)
+		f.g.add(e)
+		f.receive(e)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	var order []string
+	for i := range 60 {
+		e := f.g.random(random)
+		f.g.add(e)
+		f.g.order = append(f.g.order, e.EventID())
+		order = append(order, e.EventID())
+		f.append(&api.InputRecord{RequestID: fmt.Sprint("many", i), RoomID: f.g.room, Origin: "remote", Events: []api.InputEvent{{EventID: e.EventID()}}}, e.JSON())
+	}
+	for i, id := range order {
+		if v := f.verdict(fmt.Sprint("many", i)); v.Status != api.StatusAccepted || v.Events[0].Status != f.g.events[id].status {
+			t.Fatalf("%d: %+v, want %s", i, v, f.g.events[id].status)
+		}
+	}
+	f.compare()
+	f.sameAgain()
 }
 
 // TestAsideTakeover: a room that is aside when its partition's owner goes is

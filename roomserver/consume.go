@@ -176,10 +176,13 @@ func (s *Server) park(w *work, why string) {
 func (b *batch) inOrder() {
 	out := make([]*input, 0, len(b.inputs))
 	for _, in := range b.inputs {
-		for _, each := range append(in.resumed, in) {
+		for _, each := range in.resumed {
 			if each.verdict != nil {
 				out = append(out, each)
 			}
+		}
+		if in.verdict != nil {
+			out = append(out, in)
 		}
 	}
 	b.inputs = out

@@ -122,6 +122,7 @@ type work struct {
 	states  map[ref]state
 	version gomatrixserverlib.RoomVersion
 	err     error // of a load within Authorise
+	spent   int   // the effort of the last record
 	ctx     context.Context
 }
 
@@ -177,6 +178,7 @@ func (w *work) input(ctx context.Context, in *input, limit int) error {
 	trial.sets, trial.gaps, trial.gapsKnown = slices.Clone(w.sets), slices.Clone(w.gaps), w.gapsKnown
 	w.trial = &trial
 	err := w.kind(in)
+	w.spent = trial.effort.spent
 	if w.err != nil {
 		return w.err // whatever came of it, it was decided without what could not be read
 	}
