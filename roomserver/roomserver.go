@@ -51,6 +51,7 @@ type Server struct {
 	consumer   *consumer.Consumer
 	rooms      *roomCache
 	timelines  *eventCache
+	states     *stateCache
 	heads      heads
 	progress   *progress
 	input      eventlog.TopicInfo
@@ -80,7 +81,8 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: deps.Config, serverName: deps.ServerName, key: deps.Keys[0], log: deps.Log, store: store,
-		rooms: newRoomCache(deps.Config.CacheBytes / 4 * 3), timelines: newEventCache(deps.Config.CacheBytes / 4), progress: newProgress(), logger: deps.Logger.WithField("component", "roomserver")}
+		rooms: newRoomCache(deps.Config.CacheBytes / 8 * 5), timelines: newEventCache(deps.Config.CacheBytes / 4),
+		states: newStateCache(deps.Config.CacheBytes / 8), progress: newProgress(), logger: deps.Logger.WithField("component", "roomserver")}
 	input, err := deps.Log.EnsureTopic(ctx, api.InputTopic(deps.Partitions))
 	if err != nil {
 		return nil, fmt.Errorf("roomserver: %w", err)
@@ -136,6 +138,7 @@ func (s *Server) acquire(ctx context.Context, partition int) error {
 	s.heads.applied++
 	s.rooms.removePartition(partition)
 	s.timelines.clear()
+	s.states.clear()
 	s.heads.mu.Unlock()
 	if err := s.acquireAside(ctx, partition); err != nil {
 		return err
