@@ -251,6 +251,41 @@ func (f *forked) sameAgain() {
 	same("another log")
 }
 
+// TestSetAsideCrowd: a fork in a room of thousands is set aside by the limits
+// that are in force.
+func TestSetAsideCrowd(t *testing.T) {
+	g := newGate()
+	r := newRig(t)
+	r.end()
+	r.computing = g.wait
+	r.start("store.db")
+	const members, kicks = 6000, 1000
+	c := newCrowd(r, "12", members)
+	f := &forked{world: &world{rig: r, g: &graph{room: c.room}}}
+	other := f.neighbour()
+	branch := c.branch(kicks, 0)
+	if len(g.reached) > 0 {
+		t.Fatal("it was set aside before there was a fork")
+	}
+	c.append(&api.InputRecord{RequestID: "fork", RoomID: c.room, Origin: "remote", Events: []api.InputEvent{{EventID: branch.EventID()}}}, branch.JSON())
+	<-g.reached
+	if v := c.post(other, message(alice, "hello")); v.Status != api.StatusAccepted {
+		t.Fatalf("%+v", v)
+	}
+	close(g.open)
+	if v := c.verdict("fork"); v.Status != api.StatusAccepted || v.Events[0].Status != api.StatusAccepted {
+		t.Fatalf("%+v", v)
+	}
+	info, err := c.s.queryRoom(t.Context(), &api.RoomRequest{RoomID: c.room})
+	if err != nil || len(info.ForwardExtremities) != 2 || info.JoinedCount != members-kicks+2 { // alice and carol
+		t.Fatalf("%+v, %v", info, err)
+	}
+	state, err := c.s.queryState(t.Context(), &api.StateRequest{RoomID: c.room, Keys: []gomatrixserverlib.StateKey{{Type: "m.room.topic"}}})
+	if err != nil || len(state.IDs) != 1 || state.IDs[0].EventID != branch.EventID() {
+		t.Fatal(state, err)
+	}
+}
+
 // TestAsideMany: many records come that all take long, faster than they can be
 // handled; each takes effect in its order.
 func TestAsideMany(t *testing.T) {

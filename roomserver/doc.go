@@ -20,7 +20,8 @@
 // States are named, not copied (states.go): most events follow all that there
 // is, so that the state before them is the room's, and nothing more is read than
 // the entries that authorise them. Only where an event starts a fork are whole
-// states made, as maps of event IDs, and what is stored is the difference.
+// states made, as maps of event IDs, and what is stored is the difference. The
+// last few are kept, and newer ones made of them (statecache.go).
 //
 // A record that takes long (a resolution among very many events, the state of a
 // huge room, a huge join) does not hold up its partition (design rule 13). What a

@@ -298,6 +298,7 @@ func (w *work) apply() {
 		r.full = true // of a room that began with this batch, all of the state is here
 		r = w.s.rooms.add(w.roomID, r)
 	}
+	w.s.rooms.removeOther(w.roomID, r)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.row = &row
