@@ -155,7 +155,12 @@ func TestSetAside(t *testing.T) {
 				t.Fatalf("%+v", v)
 			}
 			for i := range smallLimits.records - 1 {
-				f.taken(f.verdict(fmt.Sprint("waits", i)))
+				v := f.verdict(fmt.Sprint("waits", i))
+				f.taken(v)
+				again, err := f.s.queryVerdict(t.Context(), &api.VerdictRequest{RoomID: f.g.room, RequestID: v.RequestID})
+				if err != nil || again.Verdict == nil || again.Verdict.EventIDs[0] != v.EventIDs[0] {
+					t.Fatalf("asked again: %+v, %v", again, err)
+				}
 			}
 			f.heardElsewhere("waits0")
 			f.compare()
@@ -286,10 +291,18 @@ func TestSetAsideCrowd(t *testing.T) {
 	}
 }
 
-// TestAsideMany: many records come that all take long, faster than they can be
-// handled; each takes effect in its order.
+// TestAsideMany: many records come of which all or some take long, faster than
+// they can be handled; each takes effect in its order.
 func TestAsideMany(t *testing.T) {
-	l := limits{effort: 2, records: 100, bytes: 1 << 20}
+	for _, effort := range []int{2, 10, 20, 30} {
+		t.Run(fmt.Sprint(effort), func(t *testing.T) {
+			t.Parallel()
+			testAsideMany(t, limits{effort: effort, records: 100, bytes: 1 << 20})
+		})
+	}
+}
+
+func testAsideMany(t *testing.T, l limits) {
 	f := &forked{world: newWorldOf(newRigWithin(t, testServer, l), "10")}
 	f.own(proto(alice, "m.room.power_levels", key(""), fmt.Sprintf(`{"users":{%q:100,%q:90}}`, alice, carol)))
 	for _, user := range []string{carol, dave, erin} {
