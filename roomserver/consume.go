@@ -20,12 +20,26 @@ type input struct {
 	partition int
 	record    *api.InputRecord
 	lines     [][]byte // of full events, in the order of record.Events
-	// verdict is set by the time that the batch is stored; known says that it
-	// was given before, so that there is nothing to store.
+	value     []byte   // the record as it was logged
+	answers   []int    // partitions of room.answers that wait for the verdict
+	// verdict is set by the time that the batch is stored, unless the record
+	// waits or resumes others; known says that it was given before, so that
+	// there is nothing to store.
 	verdict *api.Verdict
 	known   bool
 	staged  []*staged
 	room    *storage.Room
+	// resumed are records that waited, and that this one ended the waiting of:
+	// they come in its place in the order of the log.
+	resumed []*input
+}
+
+func newInput(partition int, value []byte) (*input, error) {
+	record, lines, err := api.DecodeInput(value)
+	if err != nil {
+		return nil, err
+	}
+	return &input{partition: partition, record: record, lines: lines, value: value, answers: []int{record.Answer}}, nil
 }
 
 // batch is what is consumed together.
@@ -50,6 +64,7 @@ func (s *Server) consume(ctx context.Context, records *consumer.Batch) error {
 	if err := workers.Wait(); err != nil {
 		return err
 	}
+	b.inOrder()
 	positions := s.heads.get()
 	b.number(positions)
 	if err := s.finish(b); err != nil {
@@ -74,15 +89,15 @@ func (s *Server) decode(ctx context.Context, records *consumer.Batch) (*batch, e
 	ids := make([]string, 0, len(records.Records))
 	for i := range records.Records {
 		r := &records.Records[i]
-		record, lines, err := api.DecodeInput(r.Value)
+		in, err := newInput(r.Partition, r.Value)
 		if err != nil {
 			// Nobody can be told: the writer's name is in what cannot be read.
 			s.metrics.unwanted.Inc()
 			s.logger.WithError(err).WithField("partition", r.Partition).WithField("offset", r.Offset).Error("Undecodable record of room.input")
 			continue
 		}
-		b.inputs = append(b.inputs, &input{partition: r.Partition, record: record, lines: lines})
-		ids = append(ids, record.RequestID)
+		b.inputs = append(b.inputs, in)
+		ids = append(ids, in.record.RequestID)
 	}
 	known, err := s.verdicts(ctx, ids)
 	if err != nil {
@@ -139,11 +154,12 @@ func (s *Server) work(ctx context.Context, w *work) (err error) {
 			err = nil
 		}
 	}()
+	w.aside = s.asides.of(w.roomID)
 	if err := w.load(ctx); err != nil {
 		return fmt.Errorf("roomserver: load %s: %w", w.roomID, err)
 	}
 	for _, in := range w.inputs {
-		if err := w.input(ctx, in); err != nil {
+		if err := w.take(ctx, in); err != nil {
 			return fmt.Errorf("roomserver: %s: %w", w.roomID, err)
 		}
 	}
@@ -154,6 +170,22 @@ func (s *Server) park(w *work, why string) {
 	s.metrics.parked.Inc()
 	s.logger.WithField("room_id", w.roomID).Errorf("Room parked: %s", why)
 	w.park(why)
+}
+
+// inOrder puts what has waited where it takes effect, and leaves out what waits.
+func (b *batch) inOrder() {
+	out := make([]*input, 0, len(b.inputs))
+	for _, in := range b.inputs {
+		for _, each := range in.resumed {
+			if each.verdict != nil {
+				out = append(out, each)
+			}
+		}
+		if in.verdict != nil {
+			out = append(out, in)
+		}
+	}
+	b.inputs = out
 }
 
 // number gives everything staged its number, and what is published its

@@ -27,6 +27,9 @@ func (w *work) given(in *input) (state, error) {
 	if ids == nil {
 		return nil, nil
 	}
+	if err := w.spend(len(ids)); err != nil {
+		return nil, err
+	}
 	infos, err := w.describe(ids)
 	if err != nil {
 		return nil, err

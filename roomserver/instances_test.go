@@ -20,6 +20,21 @@ import (
 // shared is a log that others may have open too.
 type shared struct{ eventlog.Log }
 
+// newShared is a rig whose servers are instances.
+func newShared(t testing.TB, l limits) *rig {
+	r := &rig{TB: t, dir: t.TempDir(), name: testServer, limits: l}
+	var err error
+	if r.log, err = eventlog.OpenEmbedded(t.Context(), filepath.Join(r.dir, "log.db"), eventlog.EmbeddedOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.log.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
 // instance runs one more server on the rig's log and store until stop is called.
 func (r *rig) instance() (s *Server, stop func()) {
 	r.Helper()
@@ -30,7 +45,8 @@ func (r *rig) instance() (s *Server, stop func()) {
 	logger := logrus.New()
 	logger.SetOutput(r.Output())
 	s, err = New(r.Context(), Deps{ServerName: r.name, Keys: []gomatrixserverlib.SigningKey{testKey}, Log: shared{r.log}, DB: db,
-		Partitions: testPartitions, Logger: logrus.NewEntry(logger), Metrics: prometheus.NewRegistry()})
+		Partitions: testPartitions, Logger: logrus.NewEntry(logger), Metrics: prometheus.NewRegistry(),
+		limits: r.limits, computing: r.computing})
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -74,16 +90,7 @@ func until(t testing.TB, what string, f func() bool) {
 // what another one has just done, and who goes is replaced by one that goes on
 // where it stopped, whatever it remembers from before.
 func TestInstances(t *testing.T) {
-	r := &rig{TB: t, dir: t.TempDir(), name: testServer}
-	var err error
-	if r.log, err = eventlog.OpenEmbedded(t.Context(), filepath.Join(r.dir, "log.db"), eventlog.EmbeddedOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.log.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	r := newShared(t, limits{})
 	a, stopA := r.instance()
 	b, stopB := r.instance()
 	until(t, "two share", func() bool { return a.owned() == testPartitions/2 && b.owned() == testPartitions/2 })

@@ -120,55 +120,63 @@ func (g *guest) sameState(id string) {
 	}
 }
 
+// TestJoinAndBackfill: also where the guest's room is set aside for each of them.
 func TestJoinAndBackfill(t *testing.T) {
 	for _, version := range []gomatrixserverlib.RoomVersion{"6", "12"} {
-		t.Run(string(version), func(t *testing.T) {
-			w := newWorld(t, version)
-			for i := range 12 {
-				w.own(proto(alice, "m.room.topic", key(""), fmt.Sprintf(`{"topic":"%d"}`, i)))
-				w.own(message(alice, fmt.Sprint(i)))
-				w.own(member(alice, fmt.Sprintf("@invited%d:test", i), "invite"))
-			}
-			g := &guest{newRigOf(t, "remote"), w, w.g.room}
-			join := g.member(carol, "join")
-
-			set := g.sendState(join.EventID(), 1)
-			if v := g.join(join, set); v.Status != api.StatusMissing {
-				t.Fatalf("a join whose state is not there: %+v", v)
-			}
-			if _, err := g.s.queryRoom(t.Context(), &api.RoomRequest{RoomID: g.room}); err == nil {
-				t.Fatal("half a join shows")
-			}
-			g.end()
-			g.start("store.db")
-			g.sendState(join.EventID(), -1)
-			if v := g.join(join, set); v.Status != api.StatusAccepted {
-				t.Fatalf("%+v", v)
-			}
-			g.sameState(join.EventID())
-			ids, gap := g.history()
-			if !slices.Equal(ids, []string{join.EventID()}) || !slices.Equal(gap, join.PrevEventIDs()) {
-				t.Fatalf("after the join: %v, gap %v", ids, gap)
-			}
-
-			// New events come, and old ones.
-			w.own(message(alice, "welcome"))
-			news := w.g.events[w.g.order[len(w.g.order)-1]].event
-			g.accepted(&api.InputRecord{RoomID: g.room, Origin: "test", Events: []api.InputEvent{{EventID: news.EventID()}}}, news.JSON())
-			g.backfill()
-			for _, id := range w.g.order {
-				if id != w.g.order[0] {
-					g.sameState(id)
-				}
-			}
-			room, err := g.s.queryRoom(t.Context(), &api.RoomRequest{RoomID: g.room})
-			if err != nil || !room.LocalJoined || room.JoinedCount != 2 || room.InvitedCount != 12 {
-				t.Fatalf("%+v, %v", room, err)
-			}
-			g.rejoin()
-			g.replayed()
-		})
+		for name, l := range map[string]limits{"": {}, " aside": {effort: 2, records: 100, bytes: 1 << 20}} {
+			t.Run(string(version)+name, func(t *testing.T) { testJoinAndBackfill(t, version, l) })
+		}
 	}
+}
+
+func testJoinAndBackfill(t *testing.T, version gomatrixserverlib.RoomVersion, l limits) {
+	w := newWorld(t, version)
+	for i := range 12 {
+		w.own(proto(alice, "m.room.topic", key(""), fmt.Sprintf(`{"topic":"%d"}`, i)))
+		w.own(message(alice, fmt.Sprint(i)))
+		w.own(member(alice, fmt.Sprintf("@invited%d:test", i), "invite"))
+	}
+	g := &guest{newRigWithin(t, "remote", l), w, w.g.room}
+	join := g.member(carol, "join")
+
+	set := g.sendState(join.EventID(), 1)
+	if v := g.join(join, set); v.Status != api.StatusMissing {
+		t.Fatalf("a join whose state is not there: %+v", v)
+	}
+	if _, err := g.s.queryRoom(t.Context(), &api.RoomRequest{RoomID: g.room}); err == nil {
+		t.Fatal("half a join shows")
+	}
+	g.end()
+	g.start("store.db")
+	g.sendState(join.EventID(), -1)
+	if v := g.join(join, set); v.Status != api.StatusAccepted {
+		t.Fatalf("%+v", v)
+	}
+	g.sameState(join.EventID())
+	ids, gap := g.history()
+	if !slices.Equal(ids, []string{join.EventID()}) || !slices.Equal(gap, join.PrevEventIDs()) {
+		t.Fatalf("after the join: %v, gap %v", ids, gap)
+	}
+
+	// New events come, and old ones.
+	w.own(message(alice, "welcome"))
+	news := w.g.events[w.g.order[len(w.g.order)-1]].event
+	g.accepted(&api.InputRecord{RoomID: g.room, Origin: "test", Events: []api.InputEvent{{EventID: news.EventID()}}}, news.JSON())
+	g.backfill()
+	for _, id := range w.g.order {
+		if id != w.g.order[0] {
+			g.sameState(id)
+		}
+	}
+	room, err := g.s.queryRoom(t.Context(), &api.RoomRequest{RoomID: g.room})
+	if err != nil || !room.LocalJoined || room.JoinedCount != 2 || room.InvitedCount != 12 {
+		t.Fatalf("%+v, %v", room, err)
+	}
+	g.rejoin()
+	if aside := g.resumes() > 0; aside != (l.effort > 0) {
+		t.Fatal("set aside:", aside)
+	}
+	g.replayed()
 }
 
 // backfill fills the gap until the whole history is there.

@@ -9,6 +9,9 @@ type metrics struct {
 	unwanted    prometheus.Counter
 	resolutions prometheus.Counter
 	conflicts   prometheus.Counter
+	// Of rooms that are set aside.
+	asideRooms, asideRecords prometheus.Gauge
+	asideSeconds             prometheus.Histogram
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
@@ -24,7 +27,13 @@ func (m *metrics) register(r prometheus.Registerer) error {
 		Name: "dendrite_roomserver_resolutions_total", Help: "State resolutions of more than one state."})
 	m.conflicts = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "dendrite_roomserver_conflicts_total", Help: "Batches refused because room.output holds something else already."})
-	for _, c := range []prometheus.Collector{m.events, m.batch, m.parked, m.unwanted, m.resolutions, m.conflicts} {
+	m.asideRooms = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "dendrite_roomserver_aside_rooms", Help: "Rooms set aside, of this instance's partitions."})
+	m.asideRecords = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "dendrite_roomserver_aside_records", Help: "Records that wait of rooms set aside."})
+	m.asideSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "dendrite_roomserver_aside_seconds", Help: "Time to handle what a room was set aside for.", Buckets: prometheus.ExponentialBuckets(0.05, 2, 12)})
+	for _, c := range []prometheus.Collector{m.events, m.batch, m.parked, m.unwanted, m.resolutions, m.conflicts, m.asideRooms, m.asideRecords, m.asideSeconds} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

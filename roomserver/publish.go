@@ -36,20 +36,29 @@ func (s *Server) publish(ctx context.Context, b *batch) {
 			outputs = append(outputs, eventlog.Message{Topic: api.TopicOutput, Partition: p, Key: []byte(in.record.RoomID), Value: st.value()})
 			s.published[p] = seq
 		}
-		if in.record.Answer < 0 || in.record.Answer >= api.AnswerPartitions {
-			continue
-		}
-		if value, err := in.verdict.Encode(); err == nil {
-			answers = append(answers, eventlog.Message{Topic: api.TopicAnswers, Partition: in.record.Answer, Value: value})
-		} else {
-			s.logger.WithError(err).Error("Cannot encode a verdict")
-		}
+		answers = append(answers, s.answersTo(in)...)
 	}
 	for _, messages := range [][]eventlog.Message{outputs, answers} {
 		if !s.append(ctx, messages) {
 			return
 		}
 	}
+}
+
+// answersTo are the messages that tell the verdict to who waits for it.
+func (s *Server) answersTo(in *input) (out []eventlog.Message) {
+	for _, p := range in.answers {
+		if p < 0 || p >= api.AnswerPartitions {
+			continue
+		}
+		value, err := in.verdict.Encode()
+		if err != nil {
+			s.logger.WithError(err).Error("Cannot encode a verdict")
+			return nil
+		}
+		out = append(out, eventlog.Message{Topic: api.TopicAnswers, Partition: p, Value: value})
+	}
+	return out
 }
 
 // append appends until it succeeds; false when the log has been closed or the

@@ -29,7 +29,7 @@ func TestPrepare(t *testing.T) {
 		// It can be logged, even when the room has gone on.
 		w.own(message(alice, "meanwhile"))
 		w.accepted(&api.InputRecord{RoomID: w.g.room, Events: []api.InputEvent{{EventID: out.Event.EventID()}}}, out.Event.JSON())
-		w.g.take(out.Event)
+		w.g.take(out.Event.Event)
 		w.compare()
 		// Nor is it soft-failed: its writer is told.
 		late, err := w.s.queryPrepare(t.Context(), &api.PrepareRequest{RoomID: w.g.room, TS: 6, Proto: *member(alice, bob, "invite").Proto})

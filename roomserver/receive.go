@@ -279,6 +279,13 @@ func (w *work) append(st *staged) {
 // merge makes the event another forward extremity, beside others: the room's
 // state is what the states after all of them resolve to.
 func (w *work) merge(st *staged, b before, others []string) error {
+	if !st.event.IsState() && w.isCurrent(b) {
+		if same, err := w.allCurrent(others); same || err != nil {
+			w.push(st)
+			st.after, st.current = w.trial.current, true
+			return err
+		}
+	}
 	whole, err := w.wholeState(b)
 	if err != nil {
 		return err
@@ -306,6 +313,22 @@ func (w *work) merge(st *staged, b before, others []string) error {
 		return nil
 	}
 	return w.setAfter(st, b, own)
+}
+
+// allCurrent tells whether the states after events are all the room's, so that
+// there is nothing to resolve: messages that crossed.
+func (w *work) allCurrent(ids []string) (bool, error) {
+	known, err := w.find(ids...)
+	if err != nil {
+		return false, err
+	}
+	for _, id := range ids {
+		r, err := w.after(known[id])
+		if err != nil || r != w.trial.current {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // resolveWith resolves the state after a new event with those after the other

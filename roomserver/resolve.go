@@ -133,6 +133,9 @@ type provider struct {
 
 // Events implements gomatrixserverlib.StateProvider.
 func (p *provider) Events(ids []string) (map[string]*gomatrixserverlib.Event, error) {
+	if err := p.w.spend(len(ids)); err != nil {
+		return nil, err
+	}
 	out := make(map[string]*gomatrixserverlib.Event, len(ids))
 	var unknown []string
 	for _, id := range ids {
@@ -172,16 +175,6 @@ func (p *provider) take(out map[string]*gomatrixserverlib.Event, e *gomatrixserv
 
 // Rejected implements gomatrixserverlib.RejectionKnower.
 func (p *provider) Rejected(id string) bool { return p.rejected[id] }
-
-// stateIDs reads a room's state at a Seq.
-func (s *Server) stateIDs(ctx context.Context, roomNID, seq int64) (state, error) {
-	out := state{}
-	return out, s.store.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		return s.store.StateIDsAt(ctx, tx, roomNID, seq, func(c storage.StateChange, id string) {
-			out[gomatrixserverlib.StateKey{Type: c.Type, StateKey: c.StateKey}] = id
-		})
-	})
-}
 
 // forkState reads the state of a fork; at gives the room's at a Seq.
 func (s *Server) forkState(ctx context.Context, nid int64, at func(seq int64) (state, error)) (state, error) {

@@ -188,6 +188,16 @@ func (c *roomCache) remove(id string) {
 	}
 }
 
+// removeOther forgets a room as somebody else has read it: before what is about
+// to be applied to r, which was dropped from the cache meanwhile.
+func (c *roomCache) removeOther(id string, r *room) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.rooms[id]; e != nil && e.Value.(*cached).room != r {
+		c.drop(e)
+	}
+}
+
 // removePartition forgets the rooms of a partition.
 func (c *roomCache) removePartition(partition int) {
 	c.mu.Lock()

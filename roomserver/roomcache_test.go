@@ -43,3 +43,23 @@ func TestRoomCacheBound(t *testing.T) {
 		bounded()
 	}
 }
+
+// TestRoomReadMeanwhile: a room that was dropped while a batch was handled, and
+// read again by somebody who asked, is not kept as it was before the batch.
+func TestRoomReadMeanwhile(t *testing.T) {
+	r := newRig(t)
+	id := r.room("12")
+	w := newWork(r.s, id, r.s.partitionOf(id))
+	if err := w.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.s.rooms.remove(id)
+	old, err := r.s.roomNow(t.Context(), id)
+	if err != nil || old == w.room {
+		t.Fatal(old, err)
+	}
+	w.apply()
+	if now, err := r.s.roomNow(t.Context(), id); err != nil || now == old {
+		t.Fatal("the room is kept as it was", err)
+	}
+}

@@ -34,6 +34,11 @@ type Deps struct {
 	Partitions int
 	Logger     *logrus.Entry
 	Metrics    prometheus.Registerer
+
+	// For tests of this package: other limits than those that are the version's,
+	// and what is called before a room that is set aside is worked on.
+	limits    limits
+	computing func(ctx context.Context, roomID string)
 }
 
 // Server is the room server role.
@@ -46,6 +51,7 @@ type Server struct {
 	consumer   *consumer.Consumer
 	rooms      *roomCache
 	timelines  *eventCache
+	states     *stateCache
 	heads      heads
 	progress   *progress
 	input      eventlog.TopicInfo
@@ -56,6 +62,9 @@ type Server struct {
 	adopted []*adopted
 	// forgotten is the hour of records in which old verdicts were dropped last.
 	forgotten int64
+	limits    limits
+	asides    *asides
+	computing func(ctx context.Context, roomID string) // see Deps
 	metrics   metrics
 	logger    *logrus.Entry
 }
@@ -72,7 +81,8 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: deps.Config, serverName: deps.ServerName, key: deps.Keys[0], log: deps.Log, store: store,
-		rooms: newRoomCache(deps.Config.CacheBytes / 4 * 3), timelines: newEventCache(deps.Config.CacheBytes / 4), progress: newProgress(), logger: deps.Logger.WithField("component", "roomserver")}
+		rooms: newRoomCache(deps.Config.CacheBytes / 8 * 5), timelines: newEventCache(deps.Config.CacheBytes / 4),
+		states: newStateCache(deps.Config.CacheBytes / 8), progress: newProgress(), logger: deps.Logger.WithField("component", "roomserver")}
 	input, err := deps.Log.EnsureTopic(ctx, api.InputTopic(deps.Partitions))
 	if err != nil {
 		return nil, fmt.Errorf("roomserver: %w", err)
@@ -85,6 +95,10 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	if err := s.metrics.register(deps.Metrics); err != nil {
 		return nil, fmt.Errorf("roomserver: %w", err)
 	}
+	if s.limits = deps.limits; s.limits == (limits{}) {
+		s.limits = defaultLimits
+	}
+	s.asides, s.computing = newAsides(&s.metrics), deps.computing
 	s.input = input
 	s.published, s.adopted = make([]int64, input.Partitions), make([]*adopted, input.Partitions)
 	if s.heads.positions, err = s.readPositions(ctx); err != nil {
@@ -92,7 +106,8 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	}
 	s.consumer, err = consumer.New(ctx, consumer.Options{
 		Name: "rooms", Topic: input, Trim: true, Log: deps.Log, DB: deps.DB, Address: deps.Address,
-		Logger: s.logger, Metrics: deps.Metrics, OnAcquire: s.acquire,
+		Logger: s.logger, Metrics: deps.Metrics, OnAcquire: s.acquire, OnRelease: s.asides.forget,
+		MaxRecords: s.limits.batch,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("roomserver: %w", err)
@@ -123,7 +138,11 @@ func (s *Server) acquire(ctx context.Context, partition int) error {
 	s.heads.applied++
 	s.rooms.removePartition(partition)
 	s.timelines.clear()
+	s.states.clear()
 	s.heads.mu.Unlock()
+	if err := s.acquireAside(ctx, partition); err != nil {
+		return err
+	}
 	return s.republish(ctx, partition)
 }
 
@@ -172,6 +191,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.consumer.Run(ctx, s.consume) })
 	group.Go(func() error { return s.trimOutput(ctx) })
+	group.Go(func() error { return s.runAhead(ctx) })
 	return group.Wait()
 }
 

@@ -38,13 +38,21 @@ type rig struct {
 	stop    func()
 	answers int64 // offset on room.answers to read next
 	n       int
+	// verdicts were read, but not asked for yet.
+	verdicts map[string]*api.Verdict
+	// limits and computing are those of Deps.
+	limits    limits
+	computing func(ctx context.Context, roomID string)
 }
 
 func newRig(t testing.TB) *rig { return newRigOf(t, testServer) }
 
-func newRigOf(t testing.TB, name string) *rig {
+func newRigOf(t testing.TB, name string) *rig { return newRigWithin(t, name, limits{}) }
+
+// newRigWithin is a rig with other limits than usual.
+func newRigWithin(t testing.TB, name string, l limits) *rig {
 	dir := t.TempDir()
-	r := &rig{TB: t, dir: dir, logPath: filepath.Join(dir, "log.db"), name: name}
+	r := &rig{TB: t, dir: dir, logPath: filepath.Join(dir, "log.db"), name: name, limits: l}
 	r.start("store.db")
 	t.Cleanup(func() { r.end() })
 	return r
@@ -64,10 +72,11 @@ func (r *rig) open(store string) {
 	logger := logrus.New()
 	logger.SetOutput(r.Output())
 	if r.s, err = New(ctx, Deps{ServerName: r.name, Keys: []gomatrixserverlib.SigningKey{testKey}, Log: r.log, DB: r.db,
-		Partitions: testPartitions, Logger: logrus.NewEntry(logger), Metrics: prometheus.NewRegistry()}); err != nil {
+		Partitions: testPartitions, Logger: logrus.NewEntry(logger), Metrics: prometheus.NewRegistry(),
+		limits: r.limits, computing: r.computing}); err != nil {
 		r.Fatal(err)
 	}
-	r.answers = 0
+	r.answers, r.verdicts = 0, nil
 }
 
 // start opens everything and runs the server.
@@ -109,6 +118,13 @@ func message(sender, body string) api.InputEvent {
 // submit appends a record and returns its verdict.
 func (r *rig) submit(record *api.InputRecord, lines ...[]byte) *api.Verdict {
 	r.Helper()
+	r.append(record, lines...)
+	return r.verdict(record.RequestID)
+}
+
+// append appends a record.
+func (r *rig) append(record *api.InputRecord, lines ...[]byte) {
+	r.Helper()
 	r.n++
 	record.V = 1
 	if record.Origin == "" {
@@ -131,6 +147,16 @@ func (r *rig) submit(record *api.InputRecord, lines ...[]byte) *api.Verdict {
 		Partition: eventlog.PartitionFor(record.RoomID, testPartitions), Value: value}); err != nil {
 		r.Fatal(err)
 	}
+	delete(r.verdicts, record.RequestID)
+}
+
+// verdict waits for the verdict of a request.
+func (r *rig) verdict(id string) *api.Verdict {
+	r.Helper()
+	if v := r.verdicts[id]; v != nil {
+		delete(r.verdicts, id)
+		return v
+	}
 	for {
 		records, err := r.log.Read(r.Context(), api.TopicAnswers, 0, r.answers, 1<<20)
 		if err != nil {
@@ -142,9 +168,13 @@ func (r *rig) submit(record *api.InputRecord, lines ...[]byte) *api.Verdict {
 			if err != nil {
 				r.Fatal(err)
 			}
-			if v.RequestID == record.RequestID {
+			if v.RequestID == id {
 				return v
 			}
+			if r.verdicts == nil {
+				r.verdicts = map[string]*api.Verdict{}
+			}
+			r.verdicts[v.RequestID] = v
 		}
 	}
 }

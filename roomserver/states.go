@@ -232,6 +232,18 @@ func (r *room) stateSeq() int64 {
 
 // stateOf returns the state that a ref names.
 func (w *work) stateOf(r ref) (state, error) {
+	if err := w.mayRead(r); err != nil {
+		return nil, err
+	}
+	out, err := w.wholeOf(r)
+	if err == nil {
+		err = w.spendOn(r, out)
+	}
+	return out, err
+}
+
+// wholeOf is stateOf without an account of it.
+func (w *work) wholeOf(r ref) (state, error) {
 	if out, ok := w.states[r]; ok {
 		return out, nil
 	}
@@ -246,7 +258,7 @@ func (w *work) stateOf(r ref) (state, error) {
 func (w *work) makeState(r ref) (state, error) {
 	switch {
 	case r.forked != nil:
-		base, err := w.stateOf(r.forked.fork.base)
+		base, err := w.wholeOf(r.forked.fork.base)
 		return apply(base, r.forked.fork.delta), err
 	case r.fork != 0:
 		return w.s.forkState(w.ctx, r.fork, func(seq int64) (state, error) {
@@ -254,10 +266,10 @@ func (w *work) makeState(r ref) (state, error) {
 			if err != nil {
 				return nil, err
 			}
-			return w.stateOf(base)
+			return w.wholeOf(base)
 		})
 	case r.at != nil:
-		base, err := w.stateOf(ref{seq: w.committedSeq()})
+		base, err := w.wholeOf(ref{seq: w.committedSeq()})
 		if err != nil {
 			return nil, err
 		}

@@ -74,7 +74,7 @@ const forgetEvery = time.Hour
 func (s *Server) write(ctx context.Context, b *batch, positions storage.Positions, records *consumer.Batch) error {
 	err := s.store.Write(ctx, func(tx *sqldb.Tx) error {
 		for _, w := range b.works {
-			if err := w.write(ctx, tx); err != nil {
+			if err := errors.Join(w.write(ctx, tx), w.writeAside(ctx, tx)); err != nil {
 				return err
 			}
 		}
@@ -278,6 +278,9 @@ func (s *Server) apply(b *batch, positions storage.Positions) {
 	}
 	s.heads.positions = positions
 	s.heads.applied++
+	for _, w := range b.works {
+		w.applyAside()
+	}
 }
 
 func (w *work) apply() {
@@ -295,6 +298,7 @@ func (w *work) apply() {
 		r.full = true // of a room that began with this batch, all of the state is here
 		r = w.s.rooms.add(w.roomID, r)
 	}
+	w.s.rooms.removeOther(w.roomID, r)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.row = &row

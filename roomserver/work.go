@@ -86,6 +86,8 @@ type layer struct {
 	// they are to be stored.
 	gapsKnown, gapsChanged bool
 	levels                 *gomatrixserverlib.PowerLevels
+	// effort is what the record on trial has taken so far.
+	effort effort
 }
 
 // write is something to store when the room's events have their numbers.
@@ -108,6 +110,7 @@ type work struct {
 	layer           // what the batch has changed
 	trial     *layer
 	seen      map[string]*api.Verdict // requests of this batch
+	aside     aside
 	// purged are rooms (an ID can have several, one after the other) that the
 	// batch has purged, with what had been staged of them.
 	purged []layer
@@ -119,6 +122,7 @@ type work struct {
 	states  map[ref]state
 	version gomatrixserverlib.RoomVersion
 	err     error // of a load within Authorise
+	spent   int   // the effort of the last record
 	ctx     context.Context
 }
 
@@ -159,13 +163,10 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.code + ": " + r.message }
 
-// input handles one record: wholly, or not at all (design rule 8). An error is
-// one of the database.
-func (w *work) input(ctx context.Context, in *input) error {
-	if v := w.seen[in.record.RequestID]; v != nil {
-		in.verdict, in.known = v, true
-		return nil
-	}
+// input handles one record: wholly, or not at all (design rule 8), and with no
+// more effort than limit; 0 stands for any. An error is one of the database, or
+// errHeavy: then nothing has been done.
+func (w *work) input(ctx context.Context, in *input, limit int) error {
 	in.verdict = &api.Verdict{V: 1, RequestID: in.record.RequestID, Status: api.StatusAccepted}
 	if w.row.Parked != "" && in.record.Kind != api.KindPurge {
 		in.refuse(&refusal{status: 503, code: "M_UNKNOWN", message: "This room is out of order"})
@@ -173,9 +174,11 @@ func (w *work) input(ctx context.Context, in *input) error {
 	}
 	w.ctx, w.err = ctx, nil
 	trial := newLayer(w.row, w.current, w.levels)
+	trial.effort.limit = limit
 	trial.sets, trial.gaps, trial.gapsKnown = slices.Clone(w.sets), slices.Clone(w.gaps), w.gapsKnown
 	w.trial = &trial
 	err := w.kind(in)
+	w.spent = trial.effort.spent
 	if w.err != nil {
 		return w.err // whatever came of it, it was decided without what could not be read
 	}
@@ -184,6 +187,7 @@ func (w *work) input(ctx context.Context, in *input) error {
 	case errors.As(err, &refused):
 		in.refuse(refused)
 	case err != nil:
+		in.verdict, w.trial = nil, nil
 		return err
 	default:
 		w.keep(in)
@@ -243,7 +247,7 @@ func (w *work) keep(in *input) {
 	}
 	w.layer.staged = append(w.layer.staged, t.staged...)
 	in.staged, in.room = t.staged, w.row
-	if in.verdict.EventIDs != nil {
+	if in.verdict.EventIDs != nil && in.record.RequestID != "" {
 		w.seen[in.record.RequestID] = in.verdict
 	}
 	if in.record.Kind == api.KindPurge {
@@ -265,9 +269,14 @@ func (w *work) park(why string) {
 	if row.NID != 0 {
 		w.row.Parked = why
 	}
+	all := w.parkAside()
 	for _, in := range w.inputs {
+		if in.record.Kind != api.KindResume {
+			all = append(all, in)
+		}
+	}
+	for _, in := range all {
 		in.known = false
-		in.verdict = &api.Verdict{V: 1, RequestID: in.record.RequestID}
 		in.refuse(&refusal{status: 503, code: "M_UNKNOWN", message: "This room is out of order"})
 	}
 }

@@ -33,6 +33,10 @@ const (
 	KindOutOfRoom InputKind = "out_of_room"
 	// KindPurge forgets a room wholly.
 	KindPurge InputKind = "purge"
+	// KindResume applies the records of a room that wait, if the first of them
+	// is the one that it names. It holds no events and gets no verdict; the room
+	// server itself logs it, for a room that it has set aside.
+	KindResume InputKind = "resume"
 )
 
 // InputRecord is the header of a record of room.input. Clocks, random numbers
@@ -67,6 +71,8 @@ type InputRecord struct {
 	StateSet string `json:"state_set,omitzero"`
 	// StrippedState is that of KindOutOfRoom.
 	StrippedState jsontext.Value `json:"stripped_state,omitzero"`
+	// Resumes is the hash, by HashRecord, of the record that KindResume is for.
+	Resumes string `json:"resumes,omitzero"`
 }
 
 // InputEvent is one event of an InputRecord: either a Proto, or a full event
@@ -122,6 +128,12 @@ func DecodeInput(value []byte) (*InputRecord, [][]byte, error) {
 	var r InputRecord
 	events, err := decode(value, &r)
 	return &r, events, err
+}
+
+// HashRecord names a record by its value.
+func HashRecord(value []byte) string {
+	sum := sha256.Sum256(value)
+	return hex.EncodeToString(sum[:])
 }
 
 // HashStateSet names a state by its events' IDs, in any order; it sorts them.

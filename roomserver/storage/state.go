@@ -67,6 +67,17 @@ func (s *Store) StateChangesIn(ctx context.Context, tx *sqldb.Tx, roomNID, after
 		WHERE room_nid = $1 AND from_seq > $2 AND from_seq <= $3 ORDER BY from_seq`, roomNID, after, to)
 }
 
+// StateIDChange is a changed entry with the event's ID; "" if there is none.
+type StateIDChange struct{ Type, StateKey, EventID string }
+
+// StateIDChangesIn returns the first of what changed after one Seq up to
+// another, in order.
+func (s *Store) StateIDChangesIn(ctx context.Context, tx *sqldb.Tx, roomNID, after, to int64, limit int) ([]StateIDChange, error) {
+	return collect(ctx, tx, func(r scanner) (c StateIDChange, err error) { return c, r.Scan(&c.Type, &c.StateKey, &c.EventID) },
+		`SELECT c.type, c.state_key, coalesce(e.event_id, '') FROM state_changes c LEFT JOIN events e ON e.event_nid = c.event_nid
+		WHERE c.room_nid = $1 AND c.from_seq > $2 AND c.from_seq <= $3 ORDER BY c.from_seq LIMIT $4`, roomNID, after, to, limit)
+}
+
 // StateIDsAt is StateAt with the events' IDs.
 func (s *Store) StateIDsAt(ctx context.Context, tx *sqldb.Tx, roomNID, seq int64, each func(c StateChange, eventID string)) error {
 	rows, err := tx.Query(ctx, `SELECT s.type, s.state_key, s.from_seq, s.event_nid, e.event_id FROM (`+stateAt+`) s
