@@ -56,16 +56,14 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	l := &Log{o: o, config: config, logger: o.Logger, topics: map[string]*topic{}, checks: make(chan struct{}, 1)}
-	if l.metrics, err = newMetrics(o.Metrics); err != nil {
+	l.router, l.producer, l.fetchers = newRouter(l), newProducer(l), newFetchers(l)
+	if l.metrics, err = newMetrics(o.Metrics, func() float64 { return float64(l.fetchers.followed.Load()) }); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	if l.client, err = l.connect(ctx); err != nil {
 		return nil, fmt.Errorf("kafka: connecting to %v: %w", o.Brokers, err)
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.router = newRouter(l)
-	l.producer = newProducer(l)
-	l.fetchers = newFetchers(l)
 	l.spawn(l.router.run)
 	l.spawn(l.watch)
 	return l, nil

@@ -44,3 +44,12 @@ func TestKafka(t *testing.T) {
 		})
 	}
 }
+
+func ensure(t testing.TB, log *kafka.Log, spec eventlog.TopicSpec) eventlog.TopicInfo {
+	t.Helper()
+	info, err := log.EnsureTopic(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}

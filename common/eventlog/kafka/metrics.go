@@ -11,8 +11,10 @@ type metricsOf struct {
 	readBehind prometheus.Counter
 }
 
-func newMetrics(r prometheus.Registerer) (*metricsOf, error) {
-	var all []prometheus.Collector
+func newMetrics(r prometheus.Registerer, followed func() float64) (*metricsOf, error) {
+	all := []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "dendrite_kafka_followed_partitions", Help: "Partitions whose end is kept in memory.",
+	}, followed)}
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "dendrite_kafka_" + name, Help: help})
 		all = append(all, c)

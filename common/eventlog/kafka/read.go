@@ -141,6 +141,9 @@ func (r *reading) past(behind []*partition, out map[int][]eventlog.Record) error
 		r.failures = 0
 		return nil
 	}
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
 	r.log.suspect()
 	r.log.logger.WithError(failed).WithField("topic", r.topic.name).Debug("A read is tried again")
 	wait := min(minBackoff<<min(r.failures, 10), maxBackoff)

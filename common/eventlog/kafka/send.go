@@ -106,6 +106,9 @@ func (s *sender) send(all []sending) {
 			continue // its topic is gone, or the log is being closed
 		}
 		if err != nil {
+			if a.b.tries == 0 { // it never left, so it may still be given up
+				a.o.requeue()
+			}
 			s.producer.log.metrics.resent.Inc()
 			a.o.lose()
 			continue

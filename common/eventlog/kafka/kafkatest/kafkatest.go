@@ -68,6 +68,7 @@ func Start(t testing.TB) Broker {
 // Options are those of a log on the brokers.
 func (b Broker) Options(t testing.TB) kafka.Options {
 	logger := logrus.New()
+	logger.SetFormatter(&logrus.TextFormatter{TimestampFormat: time.StampMilli, FullTimestamp: true})
 	logger.SetOutput(output{t})
 	logger.SetLevel(logrus.DebugLevel)
 	return kafka.Options{Brokers: b.Brokers, TopicPrefix: b.Prefix, Logger: logrus.NewEntry(logger)}
@@ -119,9 +120,11 @@ func (c *Cluster) call(what string, node int) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
+	began := time.Now()
 	if out, err := exec.CommandContext(ctx, script, what, c.dir, strconv.Itoa(node)).CombinedOutput(); err != nil {
 		c.t.Fatalf("%s of node %d: %v\n%s", what, node, err, out)
 	}
+	c.t.Logf("%s of node %d took %v", what, node, time.Since(began))
 }
 
 // script finds scripts/kafka from the root of the module.
