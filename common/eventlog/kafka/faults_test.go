@@ -18,7 +18,7 @@ import (
 // until waits for a condition.
 func until(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	tick, late := time.NewTicker(10*time.Millisecond), time.After(2 * time.Minute)
+	tick, late := time.NewTicker(10*time.Millisecond), time.After(2*time.Minute)
 	defer tick.Stop()
 	for !f() {
 		select {

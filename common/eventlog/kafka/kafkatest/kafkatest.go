@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/sirupsen/logrus"
 
 	"github.com/matrix-org/dendrite/common/eventlog/kafka"
@@ -62,7 +63,32 @@ func Start(t testing.TB) Broker {
 	if err != nil {
 		t.Fatalf("Kafka could not be started: %v", err)
 	}
-	return Broker{Brokers: r.brokers, Prefix: "t" + strings.ToLower(rand.Text()[:12]) + "."}
+	b := Broker{Brokers: r.brokers, Prefix: "t" + strings.ToLower(rand.Text()[:12]) + "."}
+	t.Cleanup(func() {
+		if err := b.clear(); err != nil {
+			t.Logf("The test's topics stay: %v", err)
+		}
+	})
+	return b
+}
+
+// clear deletes the test's topics: brokers are slower the more they have.
+func (b Broker) clear() (err error) {
+	admin, err := sarama.NewClusterAdmin(b.Brokers, sarama.NewConfig())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, admin.Close()) }()
+	topics, err := admin.ListTopics()
+	if err != nil {
+		return err
+	}
+	for name := range topics {
+		if strings.HasPrefix(name, b.Prefix) {
+			err = errors.Join(err, admin.DeleteTopic(name))
+		}
+	}
+	return err
 }
 
 // Options are those of a log on the brokers.
