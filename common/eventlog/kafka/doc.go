@@ -31,8 +31,9 @@
 // Topics (topics.go) get their settings when they are made, and are checked
 // afterwards; docs/formats.md lists them. Kafka's own retention never drops a
 // record of a Durable or Derived topic, Trim does. A topic's identity is
-// Kafka's: when a topic was made anew the old one is ErrUnknownTopic until it is
-// ensured again.
+// Kafka's: when a topic was deleted or made anew, which is looked for every few
+// seconds and whenever an offset is asked for or out of range, the old one is
+// ErrUnknownTopic until it is ensured again.
 //
 // Memory: appends hold at most BufferBytes until their outcome is known, tails
 // TailBytes over all partitions or, if that is more, the last chunk of each (one

@@ -155,6 +155,9 @@ func (l *Log) Failed() error {
 const (
 	checkEvery     = 5 * time.Second
 	checkEveryDown = 500 * time.Millisecond
+	// missingFor is how long brokers have to know nothing of a topic before it is
+	// taken for gone: one of them may not have heard yet of a new one.
+	missingFor = 5 * time.Second
 )
 
 // suspect asks for a look at once, after something has failed.
@@ -180,13 +183,15 @@ func (l *Log) watch() {
 		}
 		timer.Stop()
 		was := l.down.Load()
-		err := l.check()
+		missing, err := l.check()
 		if l.ctx.Err() != nil {
 			return
 		}
 		switch {
 		case err == nil:
-			every = checkEvery
+			if every = checkEvery; missing {
+				every = checkEveryDown
+			}
 			if l.down.Store(nil); was != nil {
 				l.logger.Info("Kafka brokers answer again")
 			}
@@ -199,8 +204,9 @@ func (l *Log) watch() {
 	}
 }
 
-// check asks a broker for what it knows of our topics.
-func (l *Log) check() error {
+// check asks a broker for what it knows of our topics, and tells whether some
+// are missing.
+func (l *Log) check() (missing bool, err error) {
 	l.mu.RLock()
 	known := make(map[string]*topic, len(l.topics))
 	names := make([]string, 0, len(l.topics))
@@ -210,30 +216,63 @@ func (l *Log) check() error {
 	}
 	l.mu.RUnlock()
 	if len(names) == 0 {
-		return l.client.RefreshMetadata()
+		return false, l.client.RefreshMetadata()
 	}
 	metadata, err := l.describe(names)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, m := range metadata {
 		t := known[m.Name]
-		if t != nil && (errors.Is(m.Err, sarama.ErrUnknownTopicOrPartition) || errors.Is(m.Err, sarama.ErrNoError) && m.Uuid.String() != t.info.ID) {
+		switch {
+		case t == nil:
+		case anew(t, m):
 			l.forget(t)
+		case !errors.Is(m.Err, sarama.ErrUnknownTopicOrPartition):
+			t.missing = time.Time{}
+		case t.missing.IsZero():
+			t.missing, missing = time.Now(), true
+		case time.Since(t.missing) > missingFor:
+			l.forget(t)
+		default:
+			missing = true
 		}
+	}
+	return missing, nil
+}
+
+// anew tells whether a topic was made anew.
+func anew(t *topic, m *sarama.TopicMetadata) bool {
+	return errors.Is(m.Err, sarama.ErrNoError) && m.Uuid.String() != t.info.ID
+}
+
+// verify looks whether a topic is still the one that was ensured, where the
+// answer to something else depends on it.
+func (l *Log) verify(t *topic) error {
+	metadata, err := l.describe([]string{t.name})
+	if err != nil {
+		return err
+	}
+	if anew(t, metadata[0]) {
+		l.forget(t)
+	}
+	if t.gone.Load() {
+		return fmt.Errorf("%w: %s", eventlog.ErrUnknownTopic, t.info.Name)
 	}
 	return nil
 }
 
 // forget drops a topic that is not there any more.
 func (l *Log) forget(t *topic) {
+	if t.gone.Swap(true) {
+		return
+	}
 	l.logger.WithField("topic", t.name).Error("A topic was deleted or made anew; it is not used any more")
 	l.mu.Lock()
 	if l.topics[t.info.Name] == t {
 		delete(l.topics, t.info.Name)
 	}
 	l.mu.Unlock()
-	t.gone.Store(true)
 	l.producer.purge(t)
 	t.mu.Lock()
 	for _, p := range t.partitions {
@@ -243,8 +282,8 @@ func (l *Log) forget(t *topic) {
 	t.mu.Unlock()
 }
 
-// Close implements eventlog.Log: it waits for what is being appended, within
-// AppendTimeout.
+// Close implements eventlog.Log: it waits for what is being appended, for some
+// seconds at most.
 func (l *Log) Close() error {
 	l.closing.Lock()
 	was := l.closed

@@ -22,6 +22,9 @@ func (l *Log) Bounds(ctx context.Context, name string, number int) (start, end i
 		if b.start, err = l.offset(p, sarama.OffsetOldest); err == nil {
 			b.end, err = l.offset(p, sarama.OffsetNewest)
 		}
+		if err == nil { // last, so that both are of the topic that was ensured
+			err = l.verify(p.topic)
+		}
 		return b, err
 	})
 	return found.start, found.end, err

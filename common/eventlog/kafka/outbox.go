@@ -231,9 +231,13 @@ func (o *outbox) fail(err error) {
 	o.queue = nil
 }
 
-// flush waits until nothing is on its way, within AppendTimeout.
+// flushWithin bounds how long Close waits for brokers: less than a process
+// has to stop.
+const flushWithin = 5 * time.Second
+
+// flush waits until nothing is on its way, for a while.
 func (r *producer) flush() {
-	ctx, cancel := context.WithTimeout(context.Background(), r.log.o.AppendTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), min(r.log.o.AppendTimeout, flushWithin))
 	defer cancel()
 	if r.room.Acquire(ctx, r.log.o.BufferBytes) == nil {
 		r.room.Release(r.log.o.BufferBytes)

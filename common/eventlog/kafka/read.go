@@ -131,6 +131,12 @@ func (r *reading) past(behind []*partition, out map[int][]eventlog.Record) error
 	}
 	for id, partitions := range leaders {
 		if err := r.ask(id, partitions, out); err != nil {
+			if errors.Is(err, sarama.ErrOffsetOutOfRange) {
+				_, e := outside(r.ctx, r.log, func() (struct{}, error) { return struct{}{}, r.log.verify(r.topic) })
+				if e != nil && !transient(e) {
+					err = e
+				}
+			}
 			if !transient(err) {
 				return fmt.Errorf("kafka: reading %s: %w", r.topic.info.Name, worded(err))
 			}

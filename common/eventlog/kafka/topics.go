@@ -22,6 +22,7 @@ type topic struct {
 	retention  time.Duration
 	partitions []*partition
 	gone       atomic.Bool
+	missing    time.Time // since when brokers do not know it; watch's alone
 
 	mu sync.Mutex // guards the partitions' tails
 	// wake is closed when any tail gets records, and made anew by the next
@@ -204,21 +205,25 @@ func (l *Log) ensure(name string, spec eventlog.TopicSpec) (*sarama.TopicMetadat
 	return m, l.client.RefreshMetadata(name)
 }
 
-// describe asks any broker about topics.
+// describe asks any broker about topics; another one if it does not answer.
 func (l *Log) describe(names []string) ([]*sarama.TopicMetadata, error) {
-	broker := l.client.LeastLoadedBroker()
-	if broker == nil {
-		return nil, errors.Join(sarama.ErrOutOfBrokers, l.client.RefreshMetadata())
+	err := error(sarama.ErrOutOfBrokers)
+	for range 3 {
+		if broker := l.client.LeastLoadedBroker(); broker != nil {
+			var answer *sarama.MetadataResponse
+			if answer, err = broker.GetMetadata(sarama.NewMetadataRequest(protocol, names)); err == nil {
+				if len(answer.Topics) != len(names) {
+					return nil, sarama.ErrIncompleteResponse
+				}
+				return answer.Topics, nil
+			}
+			_ = broker.Close() // the next use opens it again
+		}
+		if e := l.client.RefreshMetadata(); e != nil { // which asks every broker, until one answers
+			return nil, errors.Join(err, e)
+		}
 	}
-	answer, err := broker.GetMetadata(sarama.NewMetadataRequest(protocol, names))
-	if err != nil {
-		_ = broker.Close() // the next use opens it again
-		return nil, errors.Join(err, l.client.RefreshMetadata())
-	}
-	if len(answer.Topics) != len(names) {
-		return nil, sarama.ErrIncompleteResponse
-	}
-	return answer.Topics, nil
+	return nil, err
 }
 
 func (l *Log) create(name string, spec eventlog.TopicSpec) error {

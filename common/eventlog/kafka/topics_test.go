@@ -148,11 +148,11 @@ func TestAnew(t *testing.T) {
 	if err := <-waiting; !errors.Is(err, eventlog.ErrUnknownTopic) {
 		t.Errorf("a reader who waited got %v", err)
 	}
-	if _, err := log.Append(t.Context(), eventlog.Message{Topic: "a"}); !errors.Is(err, eventlog.ErrUnknownTopic) {
-		t.Errorf("append to the old topic: %v", err)
-	}
 	if _, _, err := log.Bounds(t.Context(), "a", 0); !errors.Is(err, eventlog.ErrUnknownTopic) {
 		t.Errorf("bounds of the old topic: %v", err)
+	}
+	if _, err := log.Append(t.Context(), eventlog.Message{Topic: "a"}); !errors.Is(err, eventlog.ErrUnknownTopic) {
+		t.Errorf("append to the old topic: %v", err)
 	}
 	if info := ensure(t, log, spec); info.ID == old.ID {
 		t.Error("the new topic has the old identity")
@@ -163,6 +163,28 @@ func TestAnew(t *testing.T) {
 	}
 	if r, err := log.Read(t.Context(), "a", 0, 0, 1); err != nil || string(r[0].Value) != "new" {
 		t.Errorf("the new topic has %v, %v", r, err)
+	}
+}
+
+// TestDeleted: a topic that is not there any more is unknown, also to who waits
+// for it.
+func TestDeleted(t *testing.T) {
+	b := kafkatest.Start(t)
+	log, admin := open(t, b, nil), operator(t, b)
+	ensure(t, log, eventlog.TopicSpec{Name: "a", Partitions: 1})
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := log.Read(t.Context(), "a", 0, 0, 1)
+		waiting <- err
+	}()
+	if err := admin.DeleteTopic(b.Prefix + "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waiting; !errors.Is(err, eventlog.ErrUnknownTopic) {
+		t.Errorf("a reader who waited got %v", err)
+	}
+	if _, err := log.Append(t.Context(), eventlog.Message{Topic: "a"}); !errors.Is(err, eventlog.ErrUnknownTopic) {
+		t.Errorf("append: %v", err)
 	}
 }
 
