@@ -54,27 +54,49 @@ func startInstance(t *testing.T, b kafkatest.Broker, store string) *instance {
 	return i
 }
 
-// TestConsumer: two instances share the partitions of a topic; when one dies
-// without a word the other goes on, each record takes effect once, what was
-// consumed is dropped, and Kafka's tools see no lag.
-func TestConsumer(t *testing.T) {
-	b := kafkatest.Start(t)
-	store := filepath.Join(t.TempDir(), "store.db")
+// newStore makes the store of the consumer's effects; taken tells whether there
+// are as many as wanted, and fails if one is there twice.
+func newStore(t *testing.T) (store string, taken func(want int) func() bool) {
+	t.Helper()
+	store = filepath.Join(t.TempDir(), "store.db")
 	db, err := sqldb.Open(t.Context(), sqldb.Options{URL: "file:" + store})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	if err := db.Write(t.Context(), func(tx *sqldb.Tx) error {
 		_, err := tx.Exec(t.Context(), "CREATE TABLE effects (value TEXT NOT NULL)")
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
+	taken = func(want int) func() bool {
+		return func() (all bool) {
+			var n, distinct int
+			if err := db.Read(context.Background(), func(tx *sqldb.Tx) error {
+				return tx.QueryRow(context.Background(), "SELECT count(*), count(DISTINCT value) FROM effects").Scan(&n, &distinct)
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if n != distinct {
+				t.Fatalf("%d effects of %d records", n, distinct)
+			}
+			return n == want
+		}
+	}
+	return store, taken
+}
+
+// TestConsumer: two instances share the partitions of a topic; when one dies
+// without a word the other goes on, each record takes effect once, what was
+// consumed is dropped, and Kafka's tools see no lag.
+func TestConsumer(t *testing.T) {
+	b := kafkatest.Start(t)
+	store, taken := newStore(t)
 	one, two := startInstance(t, b, store), startInstance(t, b, store)
 	log := open(t, b, nil)
 	ensure(t, log, eventlog.TopicSpec{Name: "input", Partitions: consumed})
@@ -84,20 +106,6 @@ func TestConsumer(t *testing.T) {
 			if _, err := log.Append(t.Context(), eventlog.Message{Topic: "input", Partition: n % consumed, Value: []byte(fmt.Sprint(round, n))}); err != nil {
 				t.Fatal(err)
 			}
-		}
-	}
-	taken := func(want int) func() bool {
-		return func() (all bool) {
-			var n, distinct int
-			if err := db.Read(t.Context(), func(tx *sqldb.Tx) error {
-				return tx.QueryRow(t.Context(), "SELECT count(*), count(DISTINCT value) FROM effects").Scan(&n, &distinct)
-			}); err != nil {
-				t.Fatal(err)
-			}
-			if n != distinct {
-				t.Fatalf("%d effects of %d records", n, distinct)
-			}
-			return n == want
 		}
 	}
 	valid := func(i *instance) (n int) {

@@ -2,7 +2,6 @@ package kafka_test
 
 import (
 	"errors"
-	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -42,23 +41,7 @@ func TestClose(t *testing.T) {
 			waiting <- err
 		}()
 	}
-	acked := make(chan int, 1000)
-	for w := range 50 {
-		go func() {
-			n := 0
-			for ; ; n++ {
-				_, err := log.Append(t.Context(), eventlog.Message{Topic: "a", Partition: w % 3, Value: []byte("x")})
-				if errors.Is(err, eventlog.ErrClosed) {
-					break
-				}
-				if err != nil {
-					t.Error(err)
-					break
-				}
-			}
-			acked <- n
-		}()
-	}
+	acked := appendUntilClosed(t, log)
 	for range 3 {
 		if err := <-waiting; err != nil {
 			t.Errorf("a reader got %v", err)
@@ -85,7 +68,7 @@ func TestClose(t *testing.T) {
 	for range 50 {
 		want += int64(<-acked)
 	}
-	until(t, fmt.Sprint("goroutines end:\n", strings.Join(ours(), "\n\n")), func() bool { return len(ours()) <= before })
+	until(t, "goroutines end", func() bool { return len(ours()) <= before })
 	log = open(t, b, nil)
 	ensure(t, log, spec)
 	got := int64(0)
@@ -100,6 +83,29 @@ func TestClose(t *testing.T) {
 		t.Errorf("%d records of %d that were acknowledged", got, want)
 	}
 	closed(t, log)
+}
+
+// appendUntilClosed appends with 50 writers, who each tell in the end how many
+// of their records were acknowledged.
+func appendUntilClosed(t *testing.T, log *kafka.Log) chan int {
+	acked := make(chan int, 50)
+	for w := range 50 {
+		go func() {
+			n := 0
+			for ; ; n++ {
+				_, err := log.Append(t.Context(), eventlog.Message{Topic: "a", Partition: w % 3, Value: []byte("x")})
+				if errors.Is(err, eventlog.ErrClosed) {
+					break
+				}
+				if err != nil {
+					t.Error(err)
+					break
+				}
+			}
+			acked <- n
+		}()
+	}
+	return acked
 }
 
 // closed checks that every method says so after Close.
