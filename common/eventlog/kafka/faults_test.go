@@ -205,6 +205,7 @@ func (w *load) drain(ends []int64) {
 // TestBrokerAway: the only broker is stopped, then killed, while appends and
 // reads go on.
 func TestBrokerAway(t *testing.T) {
+	t.Parallel() // it has brokers of its own, and mostly waits for them
 	cluster := kafkatest.StartCluster(t)
 	log := open(t, cluster.Broker, func(o *kafka.Options) { o.AppendTimeout, o.RequestTimeout = time.Second, time.Second })
 	w := startLoad(t, log)
@@ -238,6 +239,7 @@ func away(t *testing.T, log *kafka.Log) {
 // TestBounded: while no broker takes anything, appends hold no more than their
 // room, and what was given up is not appended afterwards.
 func TestBounded(t *testing.T) {
+	t.Parallel() // it has brokers of its own, and mostly waits for them
 	cluster := kafkatest.StartCluster(t)
 	log := open(t, cluster.Broker, func(o *kafka.Options) { o.AppendTimeout, o.BufferBytes = time.Second, 8<<10 })
 	ensure(t, log, eventlog.TopicSpec{Name: "a", Partitions: 1})
@@ -271,6 +273,7 @@ func TestBounded(t *testing.T) {
 
 // TestThreeBrokers: one of three is killed, and comes back.
 func TestThreeBrokers(t *testing.T) {
+	t.Parallel() // it has brokers of its own, and mostly waits for them
 	cluster := kafkatest.StartCluster(t, "--nodes", "3")
 	w := startLoad(t, open(t, cluster.Broker, func(o *kafka.Options) { o.ReplicationFactor = 3 }))
 	w.goesOn(50)

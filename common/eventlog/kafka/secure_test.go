@@ -57,6 +57,7 @@ func certificate(t *testing.T) (path string, trusted *x509.CertPool) {
 
 // TestSecure: TLS with each SASL mechanism; what is refused is said at once.
 func TestSecure(t *testing.T) {
+	t.Parallel() // it has a broker of its own
 	path, trusted := certificate(t)
 	cluster := kafkatest.StartCluster(t, "--tls", path, "--user", "dendrite:correct horse")
 	with := func(mechanism, password string, roots *x509.CertPool) func(*kafka.Options) {
