@@ -16,7 +16,7 @@ run: build ## a homeserver on localhost, with keys and data under $(DATA)
 
 test: check ## everything, with the race detector; installs what the tests need
 	scripts/test-dependencies
-	$(GO) test -race -timeout 14m ./...
+	scripts/kafka with $(GO) test -race -timeout 14m ./...
 
 check: ## what needs no running: formatting, vet
 	@test -z "$$(gofmt -l cmd clientapi common directoryapi e2e federationapi gomatrixserverlib roomserver syncapi userapi 2>/dev/null | tee /dev/stderr)"

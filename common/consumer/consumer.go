@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -93,6 +94,9 @@ type Consumer struct {
 	first int
 	// trimmed is how far the log may drop, by the last safe point.
 	trimmed map[int]int64
+	// reports end before Run does; one at a time.
+	reports   sync.WaitGroup
+	reporting atomic.Bool
 }
 
 // notServing is no epoch.

@@ -17,6 +17,9 @@
 // by its seq what they have seen. An Ephemeral topic is read from its start when
 // its identity is another, and from its new start when records were dropped.
 //
+// At safe points it tells a log that has tools of its own how far it is
+// (eventlog.OffsetReporter), under its name as the group; that is for people only.
+//
 // It owns lease's tables in the component's database, reads the one topic and
 // asks nobody. A Consumer runs once; the handler is never called concurrently.
 package consumer

@@ -232,3 +232,35 @@ func TestTrim(t *testing.T) {
 		sum += <-log.before
 	}
 }
+
+// reports is a log whose tools show offsets.
+type reports struct {
+	eventlog.Log
+	next chan int64
+}
+
+func (l reports) ReportOffset(_ context.Context, group, topic string, _ int, next int64) error {
+	if group != "test" || topic != "topic" {
+		next = -1
+	}
+	l.next <- next
+	return errors.New("planted") // of no consequence
+}
+
+// TestReport: at safe points the log is told how far it was read.
+func TestReport(t *testing.T) {
+	w := newWorld(t)
+	w.append(8)
+	log := reports{w.log, make(chan int64, 1000)}
+	w.start(w.instance(func(o *consumer.Options) { o.Log, o.SafePointEvery = log, 5*time.Millisecond }), w.storing())
+	for next := range log.next {
+		if next < 0 {
+			t.Fatal("the report is of something else")
+		}
+		if next == 8/partitions {
+			break
+		}
+	}
+	w.append(8)
+	w.until("it goes on", func() bool { n, _ := w.effects(); return n == 16 })
+}

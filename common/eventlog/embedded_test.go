@@ -35,7 +35,7 @@ func open(t testing.TB, path string, opts eventlog.EmbeddedOptions) *eventlog.Em
 
 func TestEmbedded(t *testing.T) {
 	for name, opts := range map[string]eventlog.EmbeddedOptions{
-		"from memory": {}, "from disk": {TailBytes: 1},
+		"from memory": {TrimEvery: time.Millisecond}, "from disk": {TailBytes: 1, TrimEvery: time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eventlogtest.Run(t, func(t *testing.T) (eventlog.Log, func() eventlog.Log) {

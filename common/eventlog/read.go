@@ -17,6 +17,13 @@ type MultiReader interface {
 // consumers share their partitions with nobody.
 type Exclusive interface{ Exclusive() bool }
 
+// OffsetReporter is implemented by logs whose own tools show how far consumers
+// are. It is for people only: consumers go on from what they have stored.
+type OffsetReporter interface {
+	// ReportOffset tells which offset of a partition a group reads next.
+	ReportOffset(ctx context.Context, group, topic string, partition int, next int64) error
+}
+
 // Read implements Log.
 func (l *Embedded) Read(ctx context.Context, name string, number int, from int64, maxBytes int) ([]Record, error) {
 	for {

@@ -12,11 +12,13 @@ import (
 )
 
 // Run runs the suite. Each test calls open for a fresh, empty log; calling the
-// function that it returns besides opens the same log again after Close.
+// function that it returns besides opens the same log again after Close. What may
+// be trimmed has to go within some seconds.
 func Run(t *testing.T, open func(t *testing.T) (eventlog.Log, func() eventlog.Log)) {
 	for name, test := range map[string]func(*testing.T, eventlog.Log, func() eventlog.Log){
 		"order": order, "concurrent": concurrent, "waiting": waiting, "bounds": bounds,
 		"too large": tooLarge, "unknown": unknown, "reopen": reopen, "ephemeral": ephemeral, "max bytes": maxBytes,
+		"readers": readers, "calls": calls, "trim": trim, "cancelled": cancelled, "many": many, "large": large,
 	} {
 		t.Run(name, func(t *testing.T) {
 			log, again := open(t)
