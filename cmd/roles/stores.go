@@ -2,7 +2,8 @@ package roles
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/eventlog/kafka"
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
 
@@ -28,7 +30,28 @@ func openLog(ctx context.Context, c *config.Dendrite, logger *logrus.Entry, metr
 	if len(k.Brokers) == 0 {
 		return eventlog.OpenEmbedded(ctx, filepath.Join(c.Global.DataDir, "log.db"), eventlog.EmbeddedOptions{})
 	}
-	return nil, errors.New("event_log.kafka is not there yet")
+	options := kafka.Options{Brokers: k.Brokers, TopicPrefix: k.TopicPrefix, ReplicationFactor: int16(k.ReplicationFactor),
+		AppendTimeout: k.AppendTimeout, Logger: logger, Metrics: metrics}
+	if k.SASLMechanism != "" {
+		options.SASL = &kafka.SASL{Mechanism: k.SASLMechanism, User: k.SASLUsername, Password: k.SASLPassword}
+	}
+	if k.TLS {
+		options.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		var err error
+		if k.TLSCA != "" {
+			if options.TLS.RootCAs, err = authoritiesOf(k.TLSCA); err != nil {
+				return nil, err
+			}
+		}
+		if k.TLSCert != "" {
+			certificate, err := tls.LoadX509KeyPair(k.TLSCert, k.TLSKey)
+			if err != nil {
+				return nil, fmt.Errorf("event_log.kafka: %w", err)
+			}
+			options.TLS.Certificates = []tls.Certificate{certificate}
+		}
+	}
+	return persist(ctx, logger, "Kafka", func() (log, error) { return kafka.Open(ctx, options) })
 }
 
 // openStore opens a role's store, and waits for a database that is away.
