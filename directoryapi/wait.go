@@ -22,8 +22,6 @@ const tellInterval = 25 * time.Millisecond
 // offsets, which is harmless: what was passed over once means nothing again.
 func (s *Server) tellSkipped(ctx context.Context) {
 	told := map[int]int64{}
-	pause := time.NewTicker(tellInterval)
-	defer pause.Stop()
 	for {
 		var seqs map[int]int64
 		select {
@@ -46,7 +44,7 @@ func (s *Server) tellSkipped(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-pause.C:
+		case <-time.After(tellInterval):
 		}
 	}
 }
