@@ -40,6 +40,9 @@ func (a *application) rowsOf(s *source, seq int64) *storage.Batch {
 		a.v.mu.Unlock()
 		return &storage.Batch{}
 	}
+	if seq <= s.written {
+		return &storage.Batch{} // others were ahead; this may be undone there
+	}
 	a.urgent = true
 	if a.rows[s] == nil {
 		a.rows[s] = &storage.Batch{}

@@ -49,6 +49,8 @@ type source struct {
 	// the lease where there may be others.
 	owned bool
 	lease lease.Lease
+	// written is the Seq up to which others had written the rows then.
+	written int64
 }
 
 type record = eventlog.Record
@@ -273,6 +275,9 @@ func (c *consumer) applyAll(ctx context.Context) error {
 	var changed <-chan struct{}
 	if c.leases != nil {
 		changed = c.leases.Changed()
+		if err := c.reconcile(ctx); err != nil { // what was taken before that
+			return err
+		}
 	}
 	for {
 		batches = batches[:0]

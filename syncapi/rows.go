@@ -213,7 +213,7 @@ func (c *consumer) number(s *source) int {
 	return len(c.view.shape.rooms) + s.partition
 }
 
-// owners makes the leases that say who writes the rows of a partition.
+// newLeases makes the leases that say who writes the rows of a partition.
 func newLeases(ctx context.Context, db *sqldb.DB, v *view, ttl time.Duration) (*lease.Manager, error) {
 	n, m := len(v.shape.rooms), len(v.shape.users)
 	leases, err := lease.New(ctx, lease.Options{DB: db, Group: fmt.Sprintf("syncapi/rows/%d+%d", n, m), Partitions: n + m, TTL: ttl, Logger: v.log})
@@ -321,7 +321,7 @@ func (c *consumer) takeOver(ctx context.Context, s *source, l lease.Lease) error
 			return lease.ErrFenced
 		}
 	}
-	s.lease, s.owned, s.stored = l, true, s.done
+	s.lease, s.owned, s.stored, s.written = l, true, s.done, t.seq
 	return nil
 }
 
