@@ -18,12 +18,12 @@ const answersBytes = 1 << 20
 // answersRetry is how long the reader of room.answers waits after a failure.
 const answersRetry = 200 * time.Millisecond
 
-// Run reads this instance's partition of room.answers until ctx is done. It
-// goes on after failures: requests whose answers are lost meanwhile ask for
-// their verdicts when their time is up.
+// Run reads this instance's partition of room.answers until ctx is done, and
+// passes over the verdicts of other instances that share it. It goes on after
+// failures: requests whose answers are lost meanwhile ask for their verdicts.
 func (w *Writer) Run(ctx context.Context) error {
 	for {
-		records, err := w.log.Read(ctx, api.TopicAnswers, w.config.AnswerPartition, w.next, answersBytes)
+		records, err := w.log.Read(ctx, api.TopicAnswers, w.partition, w.next, answersBytes)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -66,7 +66,7 @@ func (w *Writer) recover(ctx context.Context, cause error) error {
 	if !errors.Is(cause, eventlog.ErrOffsetOutOfRange) {
 		return nil
 	}
-	start, _, err := w.log.Bounds(ctx, api.TopicAnswers, w.config.AnswerPartition)
+	start, _, err := w.log.Bounds(ctx, api.TopicAnswers, w.partition)
 	if err != nil {
 		w.logger.WithError(err).Warn("cannot find the start of room.answers")
 		return nil
@@ -95,7 +95,7 @@ func newWriterMetrics() writerMetrics {
 		}),
 		asked: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "dendrite_clientapi_verdicts_asked_total",
-			Help: "Requests that got no verdict in time and asked for it.",
+			Help: "Times that a request got no verdict and asked for it.",
 		}),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -20,16 +21,23 @@ import (
 // Writer appends records to room.input and hands each verdict to who waits for
 // it. It is safe for concurrent use.
 //
+// A Writer takes a partition of room.answers at random, since instances come and
+// go: request IDs are unique, so those that share a partition read more and
+// mistake nothing. A verdict may be lost with the room server or the log that
+// had it; a request that waits asks for it, again and again within its time.
+//
 // A request that gets no verdict in time is answered 504: whether its record
 // took effect is then unknown, and the client's retry with the same
-// transaction ID has the same request ID, hence the same verdict.
+// transaction ID has the same request ID, hence the same verdict, at any
+// instance.
 type Writer struct {
 	config     config.Writer
 	serverName string
 	log        eventlog.Log
 	caller     rpc.Caller
 	partitions int
-	next       int64 // offset in our partition of room.answers; Run's only
+	partition  int   // of room.answers
+	next       int64 // offset in it; Run's only
 	logger     *logrus.Entry
 	slots      chan struct{}
 	wait       waiting
@@ -62,10 +70,8 @@ func NewWriter(ctx context.Context, deps WriterDeps) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("clientapi: %s: %w", api.TopicAnswers, err)
 	}
-	if p := deps.Config.AnswerPartition; p < 0 || p >= answers.Partitions {
-		return nil, fmt.Errorf("clientapi: answer_partition %d is not one of the %d of %s", p, answers.Partitions, api.TopicAnswers)
-	}
-	_, end, err := deps.Log.Bounds(ctx, api.TopicAnswers, deps.Config.AnswerPartition)
+	partition := rand.IntN(answers.Partitions)
+	_, end, err := deps.Log.Bounds(ctx, api.TopicAnswers, partition)
 	if err != nil {
 		return nil, fmt.Errorf("clientapi: %s: %w", api.TopicAnswers, err)
 	}
@@ -75,6 +81,7 @@ func NewWriter(ctx context.Context, deps WriterDeps) (*Writer, error) {
 		log:        deps.Log,
 		caller:     deps.Caller,
 		partitions: input.Partitions,
+		partition:  partition,
 		next:       end,
 		logger:     deps.Logger,
 		slots:      make(chan struct{}, deps.Config.MaxInFlight),
@@ -131,7 +138,7 @@ func (w *Writer) Append(ctx context.Context, rec *api.InputRecord, events ...[]b
 // complete fills in what is the same for all records of ours.
 func (w *Writer) complete(rec *api.InputRecord) {
 	rec.V = 1
-	rec.Answer = w.config.AnswerPartition
+	rec.Answer = w.partition
 	rec.Origin = w.serverName
 	if rec.Kind == "" {
 		rec.Kind = api.KindNew
@@ -144,29 +151,56 @@ func (w *Writer) complete(rec *api.InputRecord) {
 	}
 }
 
-// verdict waits for the answer. When none comes in time the room server is
-// asked once: the answer may have been lost with an ephemeral log.
+// firstAsk is the part of the time for a verdict after which it is asked for;
+// then again when twice that time has gone by, and so on.
+const firstAsk = 8
+
+// askTimeout is how long the room server may take to answer that.
+const askTimeout = 2 * time.Second
+
+// verdict waits for the answer. When none comes the room server is asked: the
+// answer may have been lost with an ephemeral log, or with an owner that died
+// after it had committed.
 func (w *Writer) verdict(ctx context.Context, rec *api.InputRecord, answer <-chan *api.Verdict) (*api.Verdict, error) {
-	timer := time.NewTimer(w.config.AnswerTimeout)
+	began, wait := time.Now(), w.config.AnswerTimeout/firstAsk
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	select {
-	case v := <-answer:
-		return v, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-timer.C:
+	for {
+		select {
+		case v := <-answer:
+			return v, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-timer.C:
+		}
+		v, err := w.ask(ctx, rec)
+		if v != nil {
+			return v, nil
+		}
+		if left := w.config.AnswerTimeout - time.Since(began); left > 0 {
+			wait *= 2
+			timer.Reset(min(time.Until(began.Add(wait)), left))
+			continue
+		}
+		if err != nil {
+			w.logger.WithError(err).Warn("no verdict in time, and the room server cannot be asked")
+		}
+		e := matrixerror.New(504, "M_UNKNOWN", "The room server has not answered yet; try again with the same transaction ID")
+		e.RetryAfter = retryWriter
+		return nil, e
 	}
+}
+
+// ask asks for a verdict; nil when there is none yet.
+func (w *Writer) ask(ctx context.Context, rec *api.InputRecord) (*api.Verdict, error) {
 	w.metrics.asked.Inc()
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	res, err := api.QueryVerdict.Call(ctx, w.caller, &api.VerdictRequest{RoomID: rec.RoomID, RequestID: rec.RequestID})
-	if err == nil && res.Verdict != nil {
-		return res.Verdict, nil
-	}
 	if err != nil {
-		w.logger.WithError(err).Warn("no verdict in time, and the room server cannot be asked")
+		return nil, err
 	}
-	e := matrixerror.New(504, "M_UNKNOWN", "The room server has not answered yet; try again with the same transaction ID")
-	e.RetryAfter = retryWriter
-	return nil, e
+	return res.Verdict, nil
 }
 
 // refusal is the error that a verdict stands for; nil when it was accepted.

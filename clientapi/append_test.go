@@ -3,6 +3,7 @@ package clientapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -119,7 +120,7 @@ func unanswered(*api.InputRecord, [][]byte) *api.Verdict { return nil }
 
 func TestAppendFillsInAndAnswers(t *testing.T) {
 	var seen atomic.Pointer[api.InputRecord]
-	a := newAnswering(t, config.Writer{AnswerPartition: 3}, func(rec *api.InputRecord, lines [][]byte) *api.Verdict {
+	a := newAnswering(t, config.Writer{}, func(rec *api.InputRecord, lines [][]byte) *api.Verdict {
 		if len(lines) != 1 || string(lines[0]) != `{"x":1}` {
 			t.Errorf("lines %q", lines)
 		}
@@ -131,7 +132,7 @@ func TestAppendFillsInAndAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	rec := seen.Load()
-	if v.EventIDs[0] != "$"+rec.RequestID || rec.V != 1 || rec.Answer != 3 || rec.Origin != "test" || rec.Kind != api.KindNew ||
+	if v.EventIDs[0] != "$"+rec.RequestID || rec.V != 1 || rec.Answer != a.writer.partition || rec.Origin != "test" || rec.Kind != api.KindNew ||
 		rec.RequestID == "" || time.Since(time.UnixMilli(rec.TS)) > time.Minute {
 		t.Errorf("record %+v, verdict %+v", rec, v)
 	}
@@ -199,10 +200,10 @@ func TestAppendRetryWhileWaiting(t *testing.T) {
 	}
 }
 
-func TestAppendTimeoutAsksOnce(t *testing.T) {
+func TestAppendTimeoutAsks(t *testing.T) {
 	a := newAnswering(t, config.Writer{AnswerTimeout: 20 * time.Millisecond}, unanswered)
 	_, err := a.writer.Append(t.Context(), &api.InputRecord{RoomID: "!r:test"})
-	if e := matrixerror.From(err); e == nil || e.Status != 504 || e.RetryAfter == 0 || a.asked.Load() != 1 {
+	if e := matrixerror.From(err); e == nil || e.Status != 504 || e.RetryAfter == 0 || a.asked.Load() == 0 {
 		t.Errorf("%v, asked %d times", err, a.asked.Load())
 	}
 	a.stored.Store(&api.Verdict{Status: api.StatusAccepted, EventIDs: []string{"$late"}})
@@ -260,12 +261,56 @@ func TestAppendGivenUp(t *testing.T) {
 	}
 }
 
-func TestNewWriterRefusesPartition(t *testing.T) {
-	log := openLog(t)
-	defer log.Close()
-	_, err := NewWriter(t.Context(), WriterDeps{Config: config.Writer{AnswerPartition: api.AnswerPartitions}, Log: log, Logger: quiet()})
-	if err == nil {
-		t.Error("a partition that does not exist was taken")
+// TestWritersShareAnswers: instances that have the same partition of
+// room.answers get their own verdicts, and a verdict that one has lost is the
+// one that the retry at another gets.
+func TestWritersShareAnswers(t *testing.T) {
+	a := newAnswering(t, config.Writer{}, accepted)
+	others := []*Writer{a.writer}
+	for range 3 {
+		w, err := NewWriter(t.Context(), WriterDeps{ServerName: "test", Log: a.log, Caller: rpc.NewServer(), Partitions: 1, Logger: quiet()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.partition, w.next = a.writer.partition, 0
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- w.Run(ctx) }()
+		defer func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}()
+		others = append(others, w)
+	}
+	results := make(chan error)
+	for i := range 100 {
+		id := fmt.Sprintf("r%d", i)
+		go func() {
+			v, err := others[i%len(others)].Append(t.Context(), &api.InputRecord{RoomID: "!r:test", RequestID: id})
+			if err == nil && v.EventIDs[0] != "$"+id {
+				err = fmt.Errorf("%s got %v", id, v.EventIDs)
+			}
+			results <- err
+		}()
+	}
+	for range 100 {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestAppendAsksMeanwhile: a verdict that is lost is had by asking, long before
+// the time is up.
+func TestAppendAsksMeanwhile(t *testing.T) {
+	a := newAnswering(t, config.Writer{AnswerTimeout: time.Minute}, unanswered)
+	a.writer.config.AnswerTimeout = firstAsk * 50 * time.Millisecond
+	a.stored.Store(&api.Verdict{Status: api.StatusAccepted, EventIDs: []string{"$lost"}})
+	v, err := a.writer.Append(t.Context(), &api.InputRecord{RoomID: "!r:test"})
+	if err != nil || v.EventIDs[0] != "$lost" || a.asked.Load() != 1 {
+		t.Errorf("%v, %v, asked %d times", v, err, a.asked.Load())
 	}
 }
 

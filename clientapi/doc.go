@@ -8,8 +8,9 @@
 // rules of a room are the room server's to apply: nothing is asked before a
 // send.
 //
-// Topics: writes room.input (partitioned by room ID), reads its own partition
-// of room.answers. Tables: those of durable jobs that cross rooms are the
+// Topics: writes room.input (partitioned by room ID), reads one partition of
+// room.answers, chosen at random: instances that share it ignore each other's
+// verdicts. Tables: those of durable jobs that cross rooms are the
 // user-api's; this package has none.
 //
 // Asks: the user-api (tokens, profiles, account data), the room server

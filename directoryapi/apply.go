@@ -61,6 +61,13 @@ func (s *Server) apply(ctx context.Context, batch *consumer.Batch) error {
 	if s.skippable(changes) {
 		batch.Skip()
 		s.progress.advance(s.applied)
+		if !s.sole {
+			select {
+			case <-s.skipped: // what was to be told before is less
+			default:
+			}
+			s.skipped <- maps.Clone(s.applied)
+		}
 		return nil
 	}
 	var seqs map[int]int64
@@ -131,7 +138,7 @@ func (s *Server) write(ctx context.Context, tx *sqldb.Tx, changes []change) (map
 		seqs[c.partition] = c.seq
 		moved[c.partition] = true
 	}
-	for partition := range moved {
+	for _, partition := range slices.Sorted(maps.Keys(moved)) {
 		if err := s.db.PutPosition(ctx, tx, partition, seqs[partition]); err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/consumer"
@@ -45,8 +46,12 @@ type Server struct {
 	// of them not stored yet; committed is when it stored last. The loop's only.
 	applied   map[int]int64
 	committed time.Time
-	logger    *logrus.Entry
-	now       func() time.Time
+	// sole says that no other instance can be there; if not, what was skipped
+	// is told to the others through the database.
+	sole    bool
+	skipped chan map[int]int64
+	logger  *logrus.Entry
+	now     func() time.Time
 }
 
 // New makes a Server: it brings the schema up to date and ensures room.output.
@@ -73,9 +78,12 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		caller:     deps.Caller,
 		progress:   newProgress(topic.Partitions, seqs),
 		applied:    map[int]int64{},
+		skipped:    make(chan map[int]int64, 1),
 		logger:     logger,
 		now:        time.Now,
 	}
+	exclusive, ok := deps.Log.(eventlog.Exclusive)
+	s.sole = ok && exclusive.Exclusive()
 	s.consumer, err = consumer.New(ctx, consumer.Options{
 		Name: "directory", Topic: topic, Derived: true,
 		Log: deps.Log, DB: deps.DB, Logger: logger, Metrics: deps.Metrics, Rebuild: s.rebuild,
@@ -106,5 +114,8 @@ func (s *Server) Register(srv *rpc.Server) {
 
 // Run keeps the view up to date until ctx is done.
 func (s *Server) Run(ctx context.Context) error {
-	return s.consumer.Run(ctx, s.apply)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.consumer.Run(ctx, s.apply) })
+	group.Go(func() error { s.tellSkipped(ctx); return nil })
+	return group.Wait()
 }

@@ -17,4 +17,8 @@
 //
 // Concurrency: a Server is safe for concurrent use. One loop (Run) applies
 // output; uniqueness of aliases is the database's.
+//
+// Instances share the partitions of room.output by lease. Any of them answers:
+// who must see a position that another one applies looks for it in the database,
+// where also what meant nothing to the view is told within some 25 ms.
 package directoryapi

@@ -43,7 +43,7 @@ func (s *Server) rebuild(ctx context.Context, partition int) error {
 			break
 		}
 	}
-	if err := s.db.Write(ctx, func(tx *sqldb.Tx) error { return s.db.PutPosition(ctx, tx, partition, seq) }); err != nil {
+	if err := s.db.Write(ctx, func(tx *sqldb.Tx) error { return s.db.ResetPosition(ctx, tx, partition, seq) }); err != nil {
 		return err
 	}
 	s.applied[partition] = seq

@@ -2,6 +2,7 @@ package directoryapi
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -10,7 +11,43 @@ import (
 
 // lookInterval is how often the database is asked how far the view is while
 // another instance keeps it.
-const lookInterval = 50 * time.Millisecond
+const lookInterval = 20 * time.Millisecond
+
+// tellInterval bounds how often an instance that passes over records, which
+// mean nothing to the view, tells the others by the database how far it is.
+const tellInterval = 25 * time.Millisecond
+
+// tellSkipped stores how far the view is without an effect, until ctx is done:
+// the others wait for it, and no other batch may come soon. It is ahead of the
+// offsets, which is harmless: what was passed over once means nothing again.
+func (s *Server) tellSkipped(ctx context.Context) {
+	told := map[int]int64{}
+	for {
+		var seqs map[int]int64
+		select {
+		case <-ctx.Done():
+			return
+		case seqs = <-s.skipped:
+		}
+		maps.DeleteFunc(seqs, func(partition int, seq int64) bool { return told[partition] == seq })
+		if err := s.db.PutPositions(ctx, seqs); err != nil {
+			if ctx.Err() == nil {
+				s.logger.WithError(err).Warn("The positions of the view cannot be stored now")
+			}
+			select {
+			case s.skipped <- seqs: // again, unless there is more to tell by now
+			default:
+			}
+		} else {
+			maps.Copy(told, seqs)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(tellInterval):
+		}
+	}
+}
 
 // progress is how far the view is, as far as this instance knows.
 type progress struct {

@@ -18,12 +18,12 @@ type accountChange struct {
 
 // collectAccount finds what changed in the user's account data. u.mu is held.
 func (a *answer) collectAccount() {
-	since := a.since.user(a.u.partition)
+	since, cut := a.since.user(a.u.partition), a.cut.user(a.u.partition)
 	if a.since == nil || a.u.accountSeq <= since {
 		return
 	}
 	for key, mark := range a.u.account {
-		if mark.seq <= since {
+		if mark.seq <= since || mark.seq > cut { // that is told with the next answer
 			continue
 		}
 		c := accountChange{key.typ, mark.content}

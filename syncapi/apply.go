@@ -17,14 +17,37 @@ import (
 // application is a batch of records on its way into the view: first the rows
 // for the database, then the steps that change what is in memory.
 type application struct {
-	v     *view
-	rows  storage.Batch
-	steps []func()
-	woken map[*user]struct{}
+	v *view
+	// rows are those that this instance writes, by source; urgent tells that
+	// there are any, touched are the positions of rooms after the batch.
+	rows    map[*source]*storage.Batch
+	urgent  bool
+	touched map[string]storage.Room
+	steps   []func()
+	woken   map[*user]struct{}
 }
 
 func newApplication(v *view) *application {
-	return &application{v: v, woken: map[*user]struct{}{}}
+	return &application{v: v, woken: map[*user]struct{}{}, rows: map[*source]*storage.Batch{}, touched: map[string]storage.Room{}}
+}
+
+// rowsOf is where the rows of a record go: nowhere if another instance writes
+// them, for which readers wait then.
+func (a *application) rowsOf(s *source, seq int64) *storage.Batch {
+	if !s.owned {
+		a.v.mu.Lock()
+		a.v.need(s, seq)
+		a.v.mu.Unlock()
+		return &storage.Batch{}
+	}
+	if seq <= s.written {
+		return &storage.Batch{} // others were ahead; this may be undone there
+	}
+	a.urgent = true
+	if a.rows[s] == nil {
+		a.rows[s] = &storage.Batch{}
+	}
+	return a.rows[s]
 }
 
 // apply changes what is in memory.
@@ -97,28 +120,29 @@ func (a *application) takeUser(ctx context.Context, s *source, record eventlog.R
 	if ok, err := s.inOrder(c.Seq, record); err != nil || !ok {
 		return err
 	}
-	a.user(&c)
+	a.user(s, &c)
 	return a.following(ctx, s)
 }
 
 // user adds what a record of user.output does.
-func (a *application) user(c *userapi.UserChange) {
+func (a *application) user(s *source, c *userapi.UserChange) {
 	switch c.Kind {
 	case userapi.ChangeAccountData:
-		a.accountData(c, c.Type)
+		a.accountData(s, c, c.Type)
 	case userapi.ChangePushRules:
-		a.accountData(c, typePushRules)
+		a.accountData(s, c, typePushRules)
 	case userapi.ChangeReceipt:
 		if c.Receipt != nil {
-			a.receipt(c)
+			a.receipt(s, c)
 		}
 	case userapi.ChangeForget:
-		a.forget(c)
+		a.forget(s, c)
 	}
 }
 
-func (a *application) accountData(c *userapi.UserChange, typ string) {
-	a.rows.Markers = append(a.rows.Markers, storage.Marker{
+func (a *application) accountData(s *source, c *userapi.UserChange, typ string) {
+	rows := a.rowsOf(s, c.Seq)
+	rows.Markers = append(rows.Markers, storage.Marker{
 		UserID: c.UserID, Kind: string(userapi.ChangeAccountData), RoomID: c.RoomID, Type: typ, Seq: c.Seq})
 	content := c.Content
 	if len(content) == 0 {
@@ -139,10 +163,11 @@ func (a *application) withUser(id string, f func(*user)) {
 	})
 }
 
-func (a *application) receipt(c *userapi.UserChange) {
+func (a *application) receipt(s *source, c *userapi.UserChange) {
 	row := storage.Receipt{RoomID: c.RoomID, UserID: c.UserID, Type: c.Receipt.Type, ThreadID: c.Receipt.ThreadID,
 		EventID: c.Receipt.EventID, TS: c.Receipt.TS, Seq: c.Seq}
-	a.rows.Receipts = append(a.rows.Receipts, row)
+	rows := a.rowsOf(s, c.Seq)
+	rows.Receipts = append(rows.Receipts, row)
 	a.steps = append(a.steps, func() {
 		v := a.v
 		v.mu.Lock()
@@ -160,12 +185,13 @@ func (a *application) receipt(c *userapi.UserChange) {
 	})
 }
 
-func (a *application) forget(c *userapi.UserChange) {
+func (a *application) forget(s *source, c *userapi.UserChange) {
 	v := a.v
 	applied := v.applied.Load().room(eventlog.PartitionFor(c.RoomID, len(v.progress)))
 	// 0 stands for never.
 	applied = max(applied, 1)
-	a.rows.Markers = append(a.rows.Markers, storage.Marker{
+	rows := a.rowsOf(s, c.Seq)
+	rows.Markers = append(rows.Markers, storage.Marker{
 		UserID: c.UserID, Kind: string(c.Kind), RoomID: c.RoomID, Type: strconv.FormatInt(applied, 10), Seq: c.Seq})
 	a.withUser(c.UserID, func(u *user) { u.forget(c.RoomID, applied) })
 }

@@ -16,23 +16,35 @@ func (a *application) takeRoom(ctx context.Context, s *source, record eventlog.R
 	if ok, err := s.inOrder(rec.Position.Seq, record); err != nil || !ok {
 		return err
 	}
-	if err := a.room(ctx, rec, lines); err != nil {
+	if err := a.room(ctx, s, rec, lines); err != nil {
 		return err
 	}
 	return a.following(ctx, s)
 }
 
 // room adds what a record of room.output does.
-func (a *application) room(ctx context.Context, rec *roomapi.OutputRecord, lines [][]byte) error {
-	switch {
-	case rec.RoomID == "": // of something that is gone
+func (a *application) room(ctx context.Context, s *source, rec *roomapi.OutputRecord, lines [][]byte) error {
+	if rec.RoomID == "" { // of something that is gone
 		a.steps = append(a.steps, func() { a.v.skip(rec.Position) })
 		return nil
-	case rec.Kind == roomapi.OutputPurged:
-		a.rows.Purge = append(a.rows.Purge, storage.RoomSeq{RoomID: rec.RoomID, Seq: rec.Position.Seq})
+	}
+	bears := a.v.bears(rec, lines)
+	if a.v.shared && !a.v.concerns(s, rec, bears) && !(bears && s.owned) {
+		a.touch(rec)
+		a.steps = append(a.steps, func() { a.passOver(rec) })
+		return nil
+	}
+	rows := &storage.Batch{}
+	if bears {
+		rows = a.rowsOf(s, rec.Position.Seq)
+	}
+	if rec.Kind == roomapi.OutputPurged {
+		delete(a.touched, rec.RoomID)
+		rows.Purge = append(rows.Purge, storage.RoomSeq{RoomID: rec.RoomID, Seq: rec.Position.Seq})
 		a.steps = append(a.steps, func() { a.purge(rec) })
 		return nil
 	}
+	a.touch(rec)
 	t, err := decodeRecord(rec, lines)
 	if err != nil {
 		return err
@@ -41,18 +53,23 @@ func (a *application) room(ctx context.Context, rec *roomapi.OutputRecord, lines
 		return err
 	}
 	members := a.memberships(t)
-	a.rows.Memberships = append(a.rows.Memberships, members...)
+	rows.Memberships = append(rows.Memberships, members...)
 	if t.inTimeline() {
 		if rel, ok := relationOf(t.ev); ok {
 			t.ev.rel = &rel
-			a.rows.Relations = append(a.rows.Relations, rel)
+			rows.Relations = append(rows.Relations, rel)
 		}
 	}
 	if rec.Redacts != "" {
-		a.rows.Unrelate = append(a.rows.Unrelate, storage.RoomEvent{RoomID: rec.RoomID, EventID: rec.Redacts})
+		rows.Unrelate = append(rows.Unrelate, storage.RoomEvent{RoomID: rec.RoomID, EventID: rec.Redacts})
 	}
 	a.steps = append(a.steps, func() { a.applyRoom(t, members) })
 	return nil
+}
+
+// touch notes where a room is after the batch.
+func (a *application) touch(rec *roomapi.OutputRecord) {
+	a.touched[rec.RoomID] = storage.Room{RoomID: rec.RoomID, Seq: rec.Position.Seq, Joined: rec.JoinedCount, Invited: rec.InvitedCount}
 }
 
 // memberships are the changes of our users' memberships that a record makes.

@@ -63,6 +63,9 @@ func (s *Server) bundle(ctx context.Context, roomID string, events []*event, upT
 	if upTo == 0 {
 		upTo = math.MaxInt64
 	}
+	if err := s.view.awaitRows(ctx, ofRoom(s.partition(roomID))); err != nil {
+		return err
+	}
 	children, err := s.view.store.Children(ctx, roomID, ids, upTo, maxChildren)
 	if err != nil || len(children) == 0 {
 		return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/lease"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/syncapi/storage"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
@@ -43,8 +44,16 @@ type source struct {
 	shown atomic.Int64
 	// held are records that came before one that they follow, by Seq, with
 	// their offsets.
-	held map[int64]eventlog.Record
+	held map[int64]record
+	// owned tells that this instance writes the rows of the partition, under
+	// the lease where there may be others.
+	owned bool
+	lease lease.Lease
+	// written is the Seq up to which others had written the rows then.
+	written int64
 }
+
+type record = eventlog.Record
 
 // batch is what one read of a source gave.
 type batch struct {
@@ -60,11 +69,15 @@ type consumer struct {
 	in      chan batch
 	// unflushed counts records applied since the offsets were stored.
 	unflushed int
+	// leases say whose rows this instance writes; nil where there is no other
+	// instance. again is set when taking one over has failed.
+	leases *lease.Manager
+	again  bool
 }
 
 // newConsumer finds where to go on in each partition, or says why it cannot.
-func newConsumer(ctx context.Context, log eventlog.Log, v *view, topics []eventlog.TopicInfo) (*consumer, error) {
-	c := &consumer{log: log, view: v, in: make(chan batch)}
+func newConsumer(ctx context.Context, log eventlog.Log, v *view, topics []eventlog.TopicInfo, leases *lease.Manager) (*consumer, error) {
+	c := &consumer{log: log, view: v, in: make(chan batch), leases: leases}
 	for _, t := range topics {
 		offsets, err := v.store.Offsets(ctx, t.Name)
 		if err != nil {
@@ -75,7 +88,7 @@ func newConsumer(ctx context.Context, log eventlog.Log, v *view, topics []eventl
 			at[o.Partition] = o
 		}
 		for p := range t.Partitions {
-			s := &source{topic: t.Name, topicID: t.ID, partition: p, held: map[int64]eventlog.Record{}}
+			s := &source{topic: t.Name, topicID: t.ID, partition: p, held: map[int64]record{}, owned: leases == nil}
 			if err := c.place(ctx, s, at[p]); err != nil {
 				return nil, err
 			}
@@ -134,11 +147,17 @@ func (s *source) reached(v *vector) {
 
 // finish notes that everything taken has been applied; what is held has not.
 func (s *source) finish() {
-	s.done, s.doneSeq = s.next, s.seq
-	for _, r := range s.held {
-		s.done = min(s.done, r.Offset)
-	}
+	s.done, s.doneSeq = s.taken(), s.seq
 	s.shown.Store(s.done)
+}
+
+// taken is the offset before which everything has been taken.
+func (s *source) taken() int64 {
+	next := s.next
+	for _, r := range s.held {
+		next = min(next, r.Offset)
+	}
+	return next
 }
 
 // lag counts the records that are not applied yet; what cannot be asked counts
@@ -166,14 +185,53 @@ func (c *consumer) run(ctx context.Context) error {
 			done <- struct{}{}
 		}(s, s.next)
 	}
-	err := c.applyAll(ctx)
+	err := c.leading(ctx, c.applyAll)
 	stop()
 	for range c.sources {
 		<-done
 	}
 	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	return errors.Join(err, c.flush(final, &storage.Batch{}))
+	err = errors.Join(err, c.flush(final, newFlush(nil)))
+	if c.leases != nil {
+		err = errors.Join(err, c.leases.Leave(final))
+	}
+	return err
+}
+
+// leading keeps the leases while f runs.
+func (c *consumer) leading(ctx context.Context, f func(context.Context) error) error {
+	if c.leases == nil {
+		return f(ctx)
+	}
+	inner, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.leases.Run(inner)
+	}()
+	defer func() {
+		stop()
+		<-done
+	}()
+	return f(ctx)
+}
+
+// upkeep does what is due from time to time.
+func (c *consumer) upkeep(ctx context.Context) error {
+	if c.unflushed > 0 {
+		if err := c.flushed(ctx, newFlush(nil)); err != nil {
+			return err
+		}
+	}
+	if c.leases == nil {
+		return nil
+	}
+	c.prune(ctx)
+	if c.again {
+		return c.reconcile(ctx)
+	}
+	return nil
 }
 
 // read hands over what a partition holds from the offset on.
@@ -214,23 +272,33 @@ func (c *consumer) applyAll(ctx context.Context) error {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
 	batches := make([]batch, 0, batchReads)
+	var changed <-chan struct{}
+	if c.leases != nil {
+		changed = c.leases.Changed()
+		if err := c.reconcile(ctx); err != nil { // what was taken before that
+			return err
+		}
+	}
 	for {
 		batches = batches[:0]
+		var err error
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
-			if c.unflushed > 0 {
-				if c.flushed(ctx, &storage.Batch{}) != nil {
-					return nil // stopped
-				}
+		case <-changed:
+			changed = c.leases.Changed() // before the look at what it is about
+			if err = c.reconcile(ctx); err == nil {
+				continue
 			}
-			continue
+		case <-tick.C:
+			if err = c.upkeep(ctx); err == nil {
+				continue
+			}
 		case b := <-c.in:
 			batches = append(batches, b)
 		}
 	more:
-		for len(batches) < batchReads {
+		for err == nil && len(batches) < batchReads {
 			select {
 			case b := <-c.in:
 				batches = append(batches, b)
@@ -238,7 +306,10 @@ func (c *consumer) applyAll(ctx context.Context) error {
 				break more
 			}
 		}
-		if err := c.apply(ctx, batches); err != nil {
+		if err == nil {
+			err = c.apply(ctx, batches)
+		}
+		if err != nil {
 			if ctx.Err() != nil {
 				return nil // stopped
 			}
@@ -261,8 +332,8 @@ func (c *consumer) apply(ctx context.Context, batches []batch) error {
 			}
 		}
 	}
-	if a.rows.Urgent() {
-		if err := c.flushed(ctx, &a.rows); err != nil {
+	if a.urgent {
+		if err := c.flushed(ctx, newFlush(a)); err != nil {
 			return err
 		}
 	}
@@ -275,51 +346,7 @@ func (c *consumer) apply(ctx context.Context, batches []batch) error {
 	c.view.publish(next)
 	a.wake()
 	if c.unflushed += n; c.unflushed >= flushRecords {
-		return c.flushed(ctx, &storage.Batch{})
+		return c.flushed(ctx, newFlush(nil))
 	}
-	return nil
-}
-
-// flushed is flush, until it succeeds or ctx is done.
-func (c *consumer) flushed(ctx context.Context, rows *storage.Batch) error {
-	return c.view.retry(ctx, "Cannot store the view", func() error { return c.flush(ctx, rows) })
-}
-
-// flush stores rows together with the positions that lag behind, and how far
-// the topics have been applied before those rows: applying a record again
-// changes nothing, so an offset may be too low, never too high.
-func (c *consumer) flush(ctx context.Context, rows *storage.Batch) error {
-	v := c.view
-	v.mu.Lock()
-	rows.Rooms = rows.Rooms[:0]
-	for _, r := range v.dirty {
-		rows.Rooms = append(rows.Rooms, r)
-	}
-	unread := v.unread
-	rows.Unread, v.unread = unread, nil
-	v.mu.Unlock()
-	rows.Offsets = rows.Offsets[:0]
-	for _, s := range c.sources {
-		if s.topic != userapi.TopicEphemeral && s.done != s.stored { // the ephemeral one is not resumed
-			rows.Offsets = append(rows.Offsets, storage.Offset{Topic: s.topic, Partition: s.partition, TopicID: s.topicID, Next: s.done, Seq: s.doneSeq})
-		}
-	}
-	if err := v.store.Apply(ctx, rows); err != nil {
-		v.mu.Lock()
-		v.unread = append(unread, v.unread...)
-		v.mu.Unlock()
-		return err
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for _, r := range rows.Rooms {
-		if v.dirty[r.RoomID].Seq == r.Seq {
-			delete(v.dirty, r.RoomID)
-		}
-	}
-	for _, s := range c.sources {
-		s.stored = s.done
-	}
-	c.unflushed = 0
 	return nil
 }

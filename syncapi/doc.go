@@ -12,14 +12,38 @@
 // It asks the room server (state, history, events) and the user-api (account
 // data, filters, receipts, presence).
 //
-// The way of a record is consume.go → apply.go → notify.go; that of a request
+// The way of a record is consume.go → apply.go → flush.go → user.go; that of a request
 // is sync.go → answer.go → timeline.go/state.go → encode.go. view.go holds what
 // both share: rooms with their recent events, and users with their memberships.
 //
 // Every instance reads all partitions, for its own memory and to wake its own
-// waiting requests. What it writes to the database depends on the records alone
-// and says by which Seq it came to be, so instances that write the same rows do
-// each other no harm, and none needs a lease.
+// waiting requests. The rows of a partition are written by one instance, which
+// has its lease (rows.go): in one transaction rows, lease and how far the
+// partition is stored by that. The rule that makes answers right everywhere:
+//
+//   - Who writes a partition's rows stores them before it shows what they are
+//     about, so its own reads find all up to what it has applied.
+//   - The others note, as they take a record that makes rows, that these are
+//     needed. Who reads rows waits, bounded, until the database has all that are
+//     needed by then, whoever writes them. What is to be kept in memory is made
+//     known first (a user or a room's receipts being loaded) and only then what
+//     is needed is looked up: a change is thus either among the rows, or applied
+//     to what is being loaded, or both, which is the same.
+//   - Rows may be ahead of what an instance has applied. They say by which Seq
+//     they came to be, and nothing behind the cut is shown.
+//   - Who takes a partition over reads from the log what it has applied itself
+//     and is not stored, writes that, and goes on. A commit fails when somebody
+//     else has the lease by then; rows of records that others had stored before
+//     are not written again.
+//
+// Positions of rooms that the table lacks are in memory on every instance until
+// they are stored. A record about a room in which nobody in memory is joined costs
+// the others its header: such rooms have no recent events in memory. Where the
+// log says that there is no other instance, this one writes all, without leases,
+// and keeps the recent events of all rooms.
+//
+// What a lazily loading device was sent is known to the instance that sent it;
+// another sends members again.
 //
 // Concurrency: one goroutine applies records, in order of each partition. It
 // changes rooms and users under their own locks, then publishes the vector of

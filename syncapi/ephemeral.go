@@ -23,7 +23,7 @@ func (a *answer) appendRoomEphemeral(body []byte, p *part) []byte {
 		body = a.appendTyping(body, p, since)
 	}
 	if f.wantsType("m.receipt") {
-		if list := p.room.receiptsSince(since, a.u.id); len(list) > 0 {
+		if list := p.room.receiptsSince(since, a.cut, a.u.id); len(list) > 0 {
 			body = appendReceipts(comma(body), list)
 		}
 	}
@@ -39,7 +39,7 @@ func (a *answer) appendTyping(body []byte, p *part, since *vector) []byte {
 	p.room.mu.RLock()
 	t := p.room.typing
 	p.room.mu.RUnlock()
-	if t.pos <= since.sinceEph(t.partition, a.cut.ephID) || since == nil && len(t.users) == 0 {
+	if t.pos <= since.sinceEph(t.partition, a.cut.ephID) || t.pos > a.cut.sinceEph(t.partition, a.cut.ephID) || since == nil && len(t.users) == 0 {
 		return body
 	}
 	body = append(comma(body), `{"content":{"user_ids":[`...)

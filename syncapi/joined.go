@@ -30,7 +30,7 @@ func (a *answer) appendJoined(ctx context.Context, body []byte, p *part) ([]byte
 	if body, err = a.appendRoomAccount(ctx, body, p); err != nil {
 		return nil, err
 	}
-	if len(body) == empty && !p.room.readSince(a.since, a.u) {
+	if len(body) == empty && !p.room.readSince(a.since, a.cut, a.u) {
 		return body[:mark], nil
 	}
 	if body, err = a.appendUnread(ctx, body, p); err != nil {

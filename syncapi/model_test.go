@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
@@ -38,13 +39,16 @@ const (
 // keep everything in slices, and publish on a real log. The sync-api in front
 // of it is the real one.
 type model struct {
-	t     testing.TB
-	log   eventlog.Log
-	s     *Server
-	view  *view
-	stop  func()
-	dir   string
-	calls *rpc.Server
+	t    testing.TB
+	log  eventlog.Log
+	s    *Server // one of all
+	view *view
+	all  []*Server
+	// instances is how many share the work; 0: one, that is alone.
+	instances int
+	stop      func()
+	dir       string
+	calls     *rpc.Server
 
 	// real is the room server, in place of the model's own; nil: none.
 	real *realRooms
@@ -91,12 +95,14 @@ func (r *modelRoom) set(seq int64, key gomatrixserverlib.StateKey, ev *event) {
 	}
 }
 
-func newModel(t testing.TB) *model { return newModelOn(t, false) }
+func newModel(t testing.TB) *model { return newModelOn(t, false, 0) }
 
-// newModelOn makes a model, with the real room server or its own.
-func newModelOn(t testing.TB, real bool) *model {
+// newModelOn makes a model, with the real room server or its own, and so many
+// instances of the sync-api that any /sync goes to any of them.
+func newModelOn(t testing.TB, real bool, instances int) *model {
 	m := &model{
-		t: t, dir: t.TempDir(), seqs: make([]int64, roomapi.DefaultPartitions), userSeqs: make([]int64, userapi.UserOutputPartitions),
+		instances: instances,
+		t:         t, dir: t.TempDir(), seqs: make([]int64, roomapi.DefaultPartitions), userSeqs: make([]int64, userapi.UserOutputPartitions),
 		rooms: map[string]*modelRoom{}, account: map[string]map[string]map[string]jsontext.Value{}, asked: map[string]int{}, order: map[string][]string{}, clock: 1_700_000_000_000,
 	}
 	log, err := eventlog.OpenEmbedded(context.Background(), filepath.Join(m.dir, "log.db"), eventlog.EmbeddedOptions{})
@@ -122,25 +128,47 @@ func newModelOn(t testing.TB, real bool) *model {
 	return m
 }
 
-// start runs a sync-api on the model's database; stop ends it.
+// start runs the sync-api on the model's database; stop ends it.
 func (m *model) start() {
+	m.all = nil
+	var stops []func()
+	for range max(m.instances, 1) {
+		s, stop := m.instance()
+		m.all, stops = append(m.all, s), append(stops, stop)
+	}
+	m.s, m.view = m.all[0], m.all[0].view
+	simpleRules(m)
+	m.stop = sync.OnceFunc(func() {
+		for _, stop := range stops {
+			stop()
+		}
+	})
+}
+
+// shared is a log that others may have open too.
+type shared struct{ eventlog.Log }
+
+// instance runs an instance until stop.
+func (m *model) instance() (s *Server, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
+	log := m.log
+	if m.instances > 0 {
+		log = shared{m.log}
+	}
 	db, err := sqldb.Open(ctx, sqldb.Options{URL: "file:" + filepath.Join(m.dir, "sync.db")})
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
-	m.s, err = New(ctx, Deps{Config: config.SyncAPI{MaxLag: 5 * time.Second}, ServerName: testServer, Log: m.log, DB: db, Caller: m.calls, Logger: logrus.NewEntry(logger)})
+	s, err = New(ctx, Deps{Config: config.SyncAPI{MaxLag: 5 * time.Second}, ServerName: testServer, Log: log, DB: db, Caller: m.calls,
+		LeaseTTL: 500 * time.Millisecond, Logger: logrus.NewEntry(logger)})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.view = m.s.view
-	simpleRules(m)
 	done := make(chan error, 1)
-	s := m.s
 	go func() { done <- s.Run(ctx) }()
-	m.stop = sync.OnceFunc(func() {
+	return s, sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			m.t.Error(err)
@@ -343,8 +371,10 @@ func (m *model) settle() {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if !m.view.reach(ctx, m.heads()) {
-		m.t.Fatal("the view does not catch up")
+	for _, s := range m.all {
+		if !s.view.reach(ctx, m.heads()) {
+			m.t.Fatal("the view does not catch up")
+		}
 	}
 }
 
@@ -452,7 +482,7 @@ func (m *model) trySync(ctx context.Context, user, since string, args ...string)
 	}
 	r := request(user, device, "/sync?"+q.Encode(), nil)
 	r.Request = r.WithContext(ctx)
-	v, err := m.s.sync(r)
+	v, err := m.all[rand.IntN(len(m.all))].sync(r)
 	if err != nil {
 		return nil, err
 	}

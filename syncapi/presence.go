@@ -43,8 +43,9 @@ func (p *presences) put(said *userapi.Presence, partition int, pos int64) {
 	p.highest = max(p.highest, pos)
 }
 
-// since returns the presence that changed after the vector, by user.
-func (p *presences) since(v *vector, id uint32) []presence {
+// since returns the presence that changed between the vectors, by user.
+func (p *presences) since(v, cut *vector) []presence {
+	id := cut.ephID
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if len(v.eph) > 0 && v.ephID == id && p.highest <= slices.Min(v.eph) {
@@ -52,7 +53,7 @@ func (p *presences) since(v *vector, id uint32) []presence {
 	}
 	var out []presence
 	for _, one := range p.users {
-		if one.pos > v.sinceEph(one.partition, id) {
+		if one.pos > v.sinceEph(one.partition, id) && one.pos <= cut.sinceEph(one.partition, id) {
 			out = append(out, one)
 		}
 	}
@@ -90,7 +91,7 @@ func (a *answer) presenceList(ctx context.Context) ([]*userapi.Presence, error) 
 		return a.allPresence(ctx)
 	}
 	var out []*userapi.Presence
-	for _, p := range a.s.view.presence.since(a.since, a.cut.ephID) {
+	for _, p := range a.s.view.presence.since(a.since, a.cut) {
 		if p.UserID == a.u.id {
 			out = append(out, p.Presence)
 			continue

@@ -20,10 +20,12 @@ import (
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 )
 
-// both runs a test against the model's own rooms and against the room server.
+// both runs a test against the model's own rooms and against the room server,
+// with one instance and with several.
 func both(t *testing.T, f func(*testing.T, *model)) {
-	t.Run("model", func(t *testing.T) { f(t, newModelOn(t, false)) })
-	t.Run("room server", func(t *testing.T) { f(t, newModelOn(t, true)) })
+	t.Run("model", func(t *testing.T) { f(t, newModelOn(t, false, 0)) })
+	t.Run("room server", func(t *testing.T) { f(t, newModelOn(t, true, 0)) })
+	t.Run("instances", func(t *testing.T) { f(t, newModelOn(t, true, 3)) })
 }
 
 // realRooms is the room server on the model's log.

@@ -94,7 +94,11 @@ func (v *view) fillReceipts(ctx context.Context, rooms []*room) error {
 	for i, r := range rooms {
 		ids[i] = r.id
 	}
-	rows, err := v.store.Receipts(ctx, ids)
+	var rows []storage.Receipt
+	err := v.awaitRows(ctx, ofUsers)
+	if err == nil {
+		rows, err = v.store.Receipts(ctx, ids)
+	}
 	byRoom := map[string][]storage.Receipt{}
 	for _, row := range rows {
 		byRoom[row.RoomID] = append(byRoom[row.RoomID], row)
@@ -125,20 +129,21 @@ func (v *view) fillReceipts(ctx context.Context, rooms []*room) error {
 }
 
 // receiptsSince returns the receipts of the room that the user may see and
-// that came after the vector.
-func (r *room) receiptsSince(since *vector, user string) []storage.Receipt {
+// that came between the vectors.
+func (r *room) receiptsSince(since, cut *vector, user string) []storage.Receipt {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if r.receipts == nil || !r.receipts.loaded || since != nil && covers(since.users, r.receipts.highest) {
 		return nil
 	}
+	// What came after the cut is told with the next answer.
 	var out []storage.Receipt
 	for key, rec := range r.receipts.all {
 		// spec: client-server-api §private-read-receipts
 		if key.typ == receiptPrivate && key.user != user {
 			continue
 		}
-		if rec.Seq > since.user(rec.partition) {
+		if rec.Seq > since.user(rec.partition) && rec.Seq <= cut.user(rec.partition) {
 			out = append(out, rec.Receipt)
 		}
 	}
@@ -162,9 +167,9 @@ func (r *room) receiptsOf(user string) []storage.Receipt {
 }
 
 // readSince tells whether the user has read something since the token.
-func (r *room) readSince(since *vector, u *user) bool {
+func (r *room) readSince(since, cut *vector, u *user) bool {
 	for _, rec := range r.receiptsOf(u.id) {
-		if rec.Seq > since.user(u.partition) {
+		if rec.Seq > since.user(u.partition) && rec.Seq <= cut.user(u.partition) {
 			return true
 		}
 	}

@@ -53,6 +53,9 @@ func (s *Server) relations(r *httpapi.Request) (any, error) {
 	if _, err := s.visibleEvent(r.Context(), v, parent); err != nil {
 		return nil, err
 	}
+	if err := s.view.awaitRows(r.Context(), ofRoom(s.partition(roomID))); err != nil {
+		return nil, err
+	}
 	query.Parents = []string{parent}
 	depth := 1
 	if recurse {
@@ -210,6 +213,9 @@ func (s *Server) threads(r *httpapi.Request) (any, error) {
 	}
 	v, err := s.viewer(r, roomID)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.view.awaitRows(r.Context(), ofRoom(s.partition(roomID))); err != nil {
 		return nil, err
 	}
 	rows, err := s.view.store.Threads(r.Context(), roomID, [2]int64{from.Seq, from.Sub}, limit+1)

@@ -119,6 +119,7 @@ func ignoredUsers(t *testing.T, m *model) {
 func TestLazyMembers(t *testing.T) { both(t, lazyMembersOf) }
 
 func lazyMembersOf(t *testing.T, m *model) {
+	m.on(m.s) // another instance would not know what the client has, and tell it again
 	const lazy = `{"room":{"state":{"lazy_load_members":true},"timeline":{"limit":1}}}`
 	m.create(testRoom, alice, bob, carol)
 	m.send(sent{room: testRoom, sender: alice, typ: "m.room.name", key: stateKey(""), content: `{"name":"n"}`})
@@ -189,7 +190,7 @@ func TestHistoryVisibilityOfNewMembers(t *testing.T) {
 		want       int // messages seen: one before the invite, one after, one after the join
 	}{{"joined", 1}, {"invited", 2}, {"shared", 3}, {"world_readable", 3}} {
 		t.Run(c.visibility, func(t *testing.T) {
-			m := newModelOn(t, true)
+			m := newModelOn(t, true, 0)
 			m.create(testRoom, alice)
 			m.send(sent{room: testRoom, sender: alice, typ: "m.room.history_visibility", key: stateKey(""), content: `{"history_visibility":"` + c.visibility + `"}`})
 			m.message(testRoom, alice, "1")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/lease"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
@@ -31,6 +32,9 @@ type Deps struct {
 	Logger *logrus.Entry
 	// Partitions is the number of partitions of room.output; 0 means the default.
 	Partitions int
+	// LeaseTTL is about how long a partition's rows are not written when the
+	// instance that does so has died; zero means lease.DefaultTTL.
+	LeaseTTL time.Duration
 	// Metrics may be nil.
 	Metrics prometheus.Registerer
 }
@@ -70,8 +74,15 @@ func New(ctx context.Context, d Deps) (*Server, error) {
 	c := d.Config.Defaults()
 	shape := newVector(topics[0].Partitions, topics[1].Partitions, topics[2].Partitions, ephemeralID(topics[2].ID))
 	v := newView(store, d.Caller, d.Logger, d.ServerName, shape)
-	v.maxUsers, v.maxBytes = c.CachedUsers, c.CacheBytes
-	feed, err := newConsumer(ctx, d.Log, v, topics)
+	v.maxUsers, v.maxBytes, v.maxLag = c.CachedUsers, c.CacheBytes, c.MaxLag
+	var leases *lease.Manager
+	if exclusive, ok := d.Log.(eventlog.Exclusive); !ok || !exclusive.Exclusive() {
+		v.shared = true
+		if leases, err = newLeases(ctx, d.DB, v, d.LeaseTTL); err != nil {
+			return nil, err
+		}
+	}
+	feed, err := newConsumer(ctx, d.Log, v, topics, leases)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +147,7 @@ func (s *Server) Stop() { s.stop.Do(func() { close(s.stopping) }) }
 
 // partition is the partition of a room.
 func (s *Server) partition(roomID string) int {
-	return eventlog.PartitionFor(roomID, len(s.view.shape.rooms))
+	return s.view.partition(roomID)
 }
 
 // filterCache keeps stored filters parsed; they never change.

@@ -156,7 +156,7 @@ func TestStopAnswersEarly(t *testing.T) {
 func TestNoGapNoRepeat(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			noGapNoRepeat(t, newModelOn(t, seed%2 == 1), rand.New(rand.NewPCG(seed, 7)))
+			noGapNoRepeat(t, newModelOn(t, seed%2 == 1, int(seed/2)*2), rand.New(rand.NewPCG(seed, 7)))
 		})
 	}
 }
@@ -236,12 +236,15 @@ func (m *model) fill(user, room, from, to string) []string {
 }
 
 func TestMembershipTransitions(t *testing.T) {
-	for name, real := range map[string]bool{"model": false, "room server": true} {
-		t.Run(name, func(t *testing.T) { membershipTransitions(t, real) })
+	for name, c := range map[string]struct {
+		real      bool
+		instances int
+	}{"model": {}, "room server": {real: true}, "instances": {instances: 2}} {
+		t.Run(name, func(t *testing.T) { membershipTransitions(t, c.real, c.instances) })
 	}
 }
 
-func membershipTransitions(t *testing.T, real bool) {
+func membershipTransitions(t *testing.T, real bool, instances int) {
 	const room = "!a:test"
 	steps := map[string]func(m *model){
 		"invite":  func(m *model) { m.member(room, alice, bob, "invite") },
@@ -275,7 +278,7 @@ func membershipTransitions(t *testing.T, real bool) {
 		{"still invited", []string{"invite"}, []string{"message"}, "", nil, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := newModelOn(t, real)
+			m := newModelOn(t, real, instances)
 			m.create(room, alice)
 			if c.section == "knock" {
 				m.send(sent{room: room, sender: alice, typ: "m.room.join_rules", key: stateKey(""), content: `{"join_rule":"knock"}`})

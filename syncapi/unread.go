@@ -350,6 +350,9 @@ func (s *Server) threadOf(ctx context.Context, r *room, ev *event) (string, erro
 		if rel.RelType == relThread {
 			return rel.Parent, nil
 		}
+		if err := s.view.awaitRows(ctx, ofRoom(r.partition)); err != nil {
+			return "", err
+		}
 		rows, err := s.view.store.ParentsOf(ctx, r.id, []string{rel.Parent})
 		if err != nil {
 			return "", err

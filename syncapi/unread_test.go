@@ -13,9 +13,11 @@ const threads = `{"room":{"timeline":{"unread_thread_notifications":true}}}`
 
 // simpleRules notify of every message, and highlight those with an exclamation mark.
 func simpleRules(m *model) {
-	m.s.judge = func(*user, *room) judging {
-		return func(_ context.Context, ev *event) (bool, bool, error) {
-			return ev.Type() == "m.room.message", bytes.Contains(ev.Content(), []byte("!")), nil
+	for _, s := range m.all {
+		s.judge = func(*user, *room) judging {
+			return func(_ context.Context, ev *event) (bool, bool, error) {
+				return ev.Type() == "m.room.message", bytes.Contains(ev.Content(), []byte("!")), nil
+			}
 		}
 	}
 }

@@ -278,6 +278,9 @@ func (v *view) dropLocked(u *user) {
 func (v *view) loadUser(ctx context.Context, u *user) error {
 	ctx, cancel := context.WithTimeout(ctx, v.loadTimeout)
 	defer cancel()
+	if err := v.awaitRows(ctx, ofUser(u.partition)); err != nil {
+		return err
+	}
 	rows, err := v.store.Memberships(ctx, u.id)
 	if err != nil {
 		return err

@@ -48,6 +48,14 @@ type view struct {
 	// presence is what was last said of each user, see presence.go.
 	presence presences
 
+	// shared tells that there may be other instances; needed has the last Seq of
+	// each partition whose rows another instance writes, stored how far rows are.
+	// Guarded by mu, but for stored, which guards itself. maxLag bounds waiting.
+	shared bool
+	needed *vector
+	stored rowsAt
+	maxLag time.Duration
+
 	applied atomic.Pointer[vector]
 	// advance is closed and made anew whenever applied is.
 	advance atomic.Pointer[chan struct{}]
@@ -60,7 +68,9 @@ func newView(store *storage.Store, caller rpc.Caller, log *logrus.Entry, server 
 		rooms: map[string]*room{}, users: map[string]*user{}, order: list.New(),
 		progress: make([]int64, len(shape.rooms)), dirty: map[string]storage.Room{},
 		presence: presences{users: map[string]presence{}},
+		needed:   shape.clone(), maxLag: 10 * time.Second,
 	}
+	v.stored.rooms, v.stored.users = make([]int64, len(shape.rooms)), make([]int64, len(shape.users))
 	v.publish(shape.clone())
 	return v
 }
@@ -73,6 +83,9 @@ func (v *view) publish(at *vector) {
 		close(*old)
 	}
 }
+
+// partition is the partition of a room.
+func (v *view) partition(roomID string) int { return eventlog.PartitionFor(roomID, len(v.progress)) }
 
 // roomLocked returns a room in memory, making a stub. v.mu is held.
 func (v *view) roomLocked(id string) (r *room, fresh bool) {

@@ -3,6 +3,7 @@ package userapi
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -65,25 +66,20 @@ func (s *Server) applyActivity(ctx context.Context, records []eventlog.Record) e
 			s.logger.WithError(err).Warn("A record of user.activity cannot be read")
 			continue
 		}
-		if s.ours(a.UserID) {
+		switch {
+		case a.Wake:
+			s.hurry()
+		case a.Typing != nil:
+			if s.ours(a.Typing.RoomID) {
+				if err := s.types(ctx, a.Typing); err != nil {
+					s.logger.WithError(err).Warn("Typing cannot be told now")
+				}
+			}
+		case s.ours(a.UserID):
 			list = append(list, a)
 		}
 	}
-	if len(list) == 0 {
-		return nil
-	}
-	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		for _, a := range list {
-			if a.DeviceID == "" {
-				continue
-			}
-			if err := s.db.Seen(ctx, tx, a.UserID, a.DeviceID, a.IP, a.TS); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := s.seen(ctx, list); err != nil {
 		return err
 	}
 	for _, a := range list {
@@ -98,9 +94,31 @@ func (s *Server) applyActivity(ctx context.Context, records []eventlog.Record) e
 				l.choose(a.Set.Presence, a.Set.StatusMsg, s.now())
 			}
 		})
+		if err == nil && a.Set != nil {
+			err = s.confirmSet(ctx, a.UserID, a.SetID)
+		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// seen stores when devices were last heard of, each by the instance that keeps
+// its user.
+func (s *Server) seen(ctx context.Context, list []api.Activity) error {
+	if !slices.ContainsFunc(list, func(a api.Activity) bool { return a.DeviceID != "" }) {
+		return nil
+	}
+	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		for _, a := range list {
+			if a.DeviceID == "" {
+				continue
+			}
+			if err := s.db.Seen(ctx, tx, a.UserID, a.DeviceID, a.IP, a.TS); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

@@ -91,6 +91,9 @@ func (s *Server) putProfile(ctx context.Context, tx *sqldb.Tx, userID, field str
 func (s *Server) setProfile(ctx context.Context, r *api.PutProfileRequest) (*api.WriteResponse, error) {
 	var res api.WriteResponse
 	err := s.write(ctx, func(tx *sqldb.Tx) (err error) {
+		if _, _, err = s.db.LockAccount(ctx, tx, r.UserID); err != nil {
+			return err
+		}
 		if res, err = s.putProfile(ctx, tx, r.UserID, r.Field, r.Value); err != nil {
 			return err
 		}
@@ -161,6 +164,9 @@ func (s *Server) deleteAccountData(ctx context.Context, r *api.DeleteAccountData
 func (s *Server) putTag(ctx context.Context, r *api.PutTagRequest) (*api.WriteResponse, error) {
 	var res api.WriteResponse
 	err := s.write(ctx, func(tx *sqldb.Tx) error {
+		if _, _, err := s.db.LockAccount(ctx, tx, r.UserID); err != nil {
+			return err
+		}
 		stored, err := s.db.OneAccountData(ctx, tx, r.UserID, r.RoomID, typeTag)
 		if err != nil {
 			return err
@@ -250,6 +256,9 @@ func (s *Server) queryReceipts(ctx context.Context, r *api.ReceiptsRequest) (*ap
 func (s *Server) changePushRule(ctx context.Context, r *api.ChangePushRuleRequest) (*api.WriteResponse, error) {
 	var res api.WriteResponse
 	err := s.write(ctx, func(tx *sqldb.Tx) error {
+		if _, _, err := s.db.LockAccount(ctx, tx, r.UserID); err != nil {
+			return err
+		}
 		stored, err := s.db.OneAccountData(ctx, tx, r.UserID, "", typePushRules)
 		if err != nil {
 			return err

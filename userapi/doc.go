@@ -11,7 +11,20 @@
 // that lost more is told so (ChangeResync) and gets all current rows.
 // Transactions that make or end sessions take turns by the account's row.
 //
-// It asks nobody. Access tokens that were used lately are known in memory, and
-// forgotten when a session ends; typing is in memory only. All methods are safe
-// for concurrent use.
+// It asks nobody. All methods are safe for concurrent use.
+//
+// Any instance answers anything. Who has the lease of a partition also keeps the
+// presence of its users and who types in its rooms; the others hand it what they
+// are told, on user.activity, and there too tell it of new rows of the outbox.
+// Who types is in memory only, and taken over from what was told on ephemeral.
+//
+// Access tokens that were used lately are known in memory. An instance goes on
+// with them for 400 ms after it has looked, in the database, whose tokens have
+// ended, and else looks each one up. Whoever ends a session (logout, password,
+// deactivation, another login of the device) is answered no sooner than that: so
+// once it has been told, no instance takes the token. Tokens that were replaced by
+// refreshing may be taken that much longer. All this is left out, with the
+// waiting, where the log says that there is no other instance. Limits on wrong
+// passwords are rows and hold for all instances; other rate limits are each
+// process's own.
 package userapi

@@ -2,78 +2,59 @@ package userapi
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/userapi/storage"
 )
 
-// maxFailures bounds the buckets that are not full: some 20 MB.
+// maxFailures bounds the buckets that are kept: those that are not full.
 const maxFailures = 100_000
 
-// failures counts wrong passwords in buckets. A bucket is known by the time at
-// which it is full again; full ones are not kept.
+// failures counts wrong passwords in buckets, which are rows: they hold for all
+// instances together, and over restarts.
 type failures struct {
+	db    *storage.Database
 	every time.Duration // in which one attempt comes back; 0: nothing is counted
 	burst int
-	mu    sync.Mutex
-	full  map[string]time.Time
 }
 
-func newFailures(rate config.Rate) *failures {
-	f := &failures{burst: rate.Burst, full: map[string]time.Time{}}
+func newFailures(db *storage.Database, rate config.Rate) *failures {
+	f := &failures{db: db, burst: max(rate.Burst, 1)}
 	if rate.PerSecond > 0 {
-		f.every = time.Duration(float64(time.Second) / rate.PerSecond)
+		f.every = max(time.Duration(float64(time.Second)/rate.PerSecond), time.Millisecond)
 	}
 	return f
 }
 
 // take takes one attempt, before it is known how it ends: many at once get no
-// more than one after the other. It returns how long to wait when there is none.
-func (f *failures) take(key string, now time.Time) time.Duration {
+// more than one after the other. It fails with 429 when there is none.
+func (f *failures) take(ctx context.Context, key string, now time.Time) error {
 	if f.every == 0 {
-		return 0
+		return nil
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	full := f.full[key]
-	if full.Before(now) {
-		full = now
+	wait, err := f.db.TakeAttempt(ctx, key, now.UnixMilli(), f.every.Milliseconds(), int64(f.burst))
+	if err == nil && wait > 0 {
+		err = matrixerror.LimitExceeded(time.Duration(wait) * time.Millisecond)
 	}
-	next := full.Add(f.every)
-	if wait := next.Sub(now) - time.Duration(f.burst)*f.every; wait > 0 {
-		return wait
-	}
-	if len(f.full) >= maxFailures {
-		f.sweep(now)
-	}
-	f.full[key] = next
-	return 0
+	return err
 }
 
 // giveBack returns an attempt that did not fail.
-func (f *failures) giveBack(key string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if full, ok := f.full[key]; ok {
-		f.full[key] = full.Add(-f.every)
+func (f *failures) giveBack(ctx context.Context, key string) error {
+	if f.every == 0 {
+		return nil
 	}
+	return f.db.GiveAttempt(ctx, key, f.every.Milliseconds())
 }
 
-// sweep forgets the buckets that are full, or any one if there is none; mu is
-// held.
-func (f *failures) sweep(now time.Time) {
-	for key, full := range f.full {
-		if !full.After(now) {
-			delete(f.full, key)
-		}
+// sweep forgets the buckets that are full, and of too many the fullest.
+func (f *failures) sweep(ctx context.Context, now time.Time) error {
+	if f.every == 0 {
+		return nil
 	}
-	for key := range f.full {
-		if len(f.full) < maxFailures {
-			return
-		}
-		delete(f.full, key)
-	}
+	return f.db.DropAttempts(ctx, now.UnixMilli(), maxFailures)
 }
 
 // guessed is the bucket of who logs in to an account: all strangers share one,
@@ -85,7 +66,7 @@ func (s *Server) guessed(ctx context.Context, userID, ip string) string {
 		if own, err := s.db.SeenAt(ctx, userID, ip); err != nil {
 			s.logger.WithError(err).Warn("Devices cannot be looked up; the address counts as a stranger's")
 		} else if own {
-			return ip + "\x00" + userID
+			return ip + "\n" + userID
 		}
 	}
 	return userID

@@ -53,13 +53,18 @@ func (s *Server) login(ctx context.Context, r *api.LoginRequest) (*api.Session, 
 			return errWrongPassword()
 		}
 		session, err = s.newSession(ctx, tx, userID, r.Device)
-		return err
+		if err != nil || r.Device.DeviceID == "" {
+			return err
+		}
+		return s.noteEnd(ctx, tx, userID) // of the session that the device had
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.tokens.forget(session.UserID)
-	return session, nil
+	if r.Device.DeviceID != "" {
+		err = s.ended(ctx, session.UserID, nil)
+	}
+	return session, err
 }
 
 // loginAccount finds the account of a user ID as somebody types it: the very
@@ -145,8 +150,10 @@ func (s *Server) refresh(ctx context.Context, r *api.RefreshRequest) (*api.Sessi
 		if err := s.db.DropChildren(ctx, tx, hash); err != nil {
 			return err
 		}
-		session, err = s.newTokens(ctx, tx, userID, deviceID, hash, true)
-		return err
+		if session, err = s.newTokens(ctx, tx, userID, deviceID, hash, true); err != nil {
+			return err
+		}
+		return s.noteEnd(ctx, tx, userID)
 	})
 	if err != nil {
 		return nil, err

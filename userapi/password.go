@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -94,12 +95,12 @@ func errWrongPassword() error {
 // authenticate checks the password of an account, within what the key's bucket
 // of failures allows.
 func (s *Server) authenticate(ctx context.Context, account storage.Account, password, key string) error {
-	if wait := s.failures.take(key, s.now()); wait > 0 {
-		return matrixerror.LimitExceeded(wait)
+	if err := s.failures.take(ctx, key, s.now()); err != nil {
+		return err
 	}
 	ok, err := s.matches(ctx, password, account.PasswordHash)
 	if ok || err != nil {
-		s.failures.giveBack(key)
+		err = errors.Join(err, s.failures.giveBack(context.WithoutCancel(ctx), key))
 	}
 	switch {
 	case err != nil:
@@ -119,5 +120,5 @@ func (s *Server) checkOwnPassword(ctx context.Context, userID, password string) 
 	if err != nil {
 		return err
 	}
-	return s.authenticate(ctx, account, password, "session\x00"+userID)
+	return s.authenticate(ctx, account, password, "session\n"+userID)
 }

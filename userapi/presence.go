@@ -187,15 +187,17 @@ func (p *presences) current(userID string) (api.Presence, bool) {
 	return api.Presence{}, false
 }
 
-// ours tells whether this instance keeps a user's presence: who publishes the
-// user's changes does.
-func (s *Server) ours(userID string) bool {
-	return s.sole || s.leases.Valid(eventlog.PartitionFor(userID, s.output.Partitions))
+// ours tells whether this instance keeps a user's presence, or who types in a
+// room: who publishes the changes of that partition does.
+func (s *Server) ours(id string) bool {
+	return s.sole || s.leases.Valid(eventlog.PartitionFor(id, s.output.Partitions))
 }
 
-// recall takes up the users of a partition who were not offline when it was
-// kept last: they are, unless they are heard of again.
+// recall takes up who typed in the rooms of a partition, and the users of it who
+// were not offline when it was kept last: they are, unless they are heard of
+// again.
 func (s *Server) recall(ctx context.Context, partition int) error {
+	s.typing.takeOver(func(room string) bool { return eventlog.PartitionFor(room, s.output.Partitions) == partition })
 	if s.noPresence {
 		return nil
 	}
@@ -266,10 +268,62 @@ func (s *Server) setPresence(ctx context.Context, r *api.SetPresenceRequest) (*s
 	if len(r.StatusMsg) > maxStatus {
 		return nil, matrixerror.TooLarge("The status message is longer than %d bytes", maxStatus)
 	}
-	if !s.ours(r.UserID) {
-		return &struct{}{}, s.reporter.SetPresence(ctx, s.now().UnixMilli(), r)
+	if s.sole || s.noPresence {
+		return &struct{}{}, s.here(ctx, r.UserID, func(l *live) { l.choose(r.Presence, r.StatusMsg, s.now()) })
 	}
-	return &struct{}{}, s.here(ctx, r.UserID, func(l *live) { l.choose(r.Presence, r.StatusMsg, s.now()) })
+	return &struct{}{}, s.setElsewhere(ctx, r)
+}
+
+const (
+	// setTimeout is how long a request that sets a presence waits for who keeps
+	// it, setAgain after how long it says it again, setLook how often it looks.
+	setTimeout = 5 * time.Second
+	setAgain   = time.Second
+	setLook    = 5 * time.Millisecond
+)
+
+// setElsewhere has a presence set by who keeps it, which may be this instance:
+// all go one way, so that they take effect in the order in which they were
+// acknowledged, and waits until that is stored, so that whoever asks next gets it
+// from any instance.
+func (s *Server) setElsewhere(ctx context.Context, r *api.SetPresenceRequest) error {
+	id := newToken()
+	look := time.NewTicker(setLook)
+	defer look.Stop()
+	for began, said := time.Now(), (time.Time{}); time.Since(began) < setTimeout; {
+		if time.Since(said) > setAgain {
+			if err := s.reporter.SetPresence(ctx, s.now().UnixMilli(), r, id); err != nil {
+				return err
+			}
+			said = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-look.C:
+		}
+		if set, err := s.db.PresenceSet(ctx, r.UserID); err != nil || set == id {
+			return err
+		}
+	}
+	return matrixerror.Unavailable(setAgain, "Nobody keeps the presence of this user now")
+}
+
+// confirmSet stores that a request has set a user's presence.
+func (s *Server) confirmSet(ctx context.Context, userID, id string) error {
+	if id == "" || s.noPresence {
+		return nil
+	}
+	now, known := s.presence.current(userID)
+	if !known {
+		now = api.Presence{UserID: userID, Presence: offline}
+	}
+	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := s.db.PutPresence(ctx, tx, now); err != nil {
+			return err
+		}
+		return s.db.ConfirmPresence(ctx, tx, userID, id)
+	})
 }
 
 func (s *Server) queryPresence(ctx context.Context, r *api.PresenceRequest) (*api.PresenceResponse, error) {

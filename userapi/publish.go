@@ -24,7 +24,8 @@ const (
 	// dropEvery is the time between deletions of old rows.
 	dropEvery = time.Minute
 	// publishRetry is the time after which a failed batch is tried again, and
-	// pollEvery that between looks for what other instances wrote.
+	// pollEvery that between looks for what other instances wrote, of which they
+	// tell: a hint may be lost.
 	publishRetry = time.Second
 	pollEvery    = 100 * time.Millisecond
 	// leaveTimeout bounds the handing over of partitions at the end.
@@ -52,11 +53,7 @@ func (s *Server) publish(ctx context.Context) error {
 	p := &publisher{s: s, done: map[int]published{}}
 	drop := time.NewTicker(dropEvery)
 	defer drop.Stop()
-	every := pollEvery
-	if s.sole {
-		every = publishRetry
-	}
-	poll := time.NewTicker(every)
+	poll := time.NewTicker(s.pollEvery)
 	defer poll.Stop()
 	for {
 		changed := s.leases.Changed()
@@ -70,8 +67,8 @@ func (s *Server) publish(ctx context.Context) error {
 		case <-s.wake:
 		case <-poll.C:
 		case <-drop.C:
-			if err := p.drop(ctx); err != nil && ctx.Err() == nil {
-				s.logger.WithError(err).Warn("Old rows of the outbox cannot be deleted")
+			if err := errors.Join(p.drop(ctx), s.sweep(ctx)); err != nil && ctx.Err() == nil {
+				s.logger.WithError(err).Warn("Old rows cannot be deleted")
 			}
 		}
 	}

@@ -45,10 +45,12 @@ func (s *Server) register(ctx context.Context, r *api.RegisterRequest) (*api.Ses
 		session, err = s.newSession(ctx, tx, r.UserID, r.Device)
 		return err
 	})
+	if err == nil && r.GuestToken != "" { // of whom tokens say is a guest
+		err = s.ended(ctx, r.UserID, s.write(ctx, func(tx *sqldb.Tx) error { return s.noteEnd(ctx, tx, r.UserID) }))
+	}
 	if err != nil {
 		return nil, err
 	}
-	s.tokens.forget(r.UserID) // of whom they say is a guest
 	return session, nil
 }
 

@@ -56,13 +56,16 @@ func (s *Server) deleteDevices(ctx context.Context, r *api.DeleteDevicesRequest)
 		if _, _, err := s.db.LockAccount(ctx, tx, r.UserID); err != nil {
 			return err
 		}
+		end := func() error { return s.endDevices(ctx, tx, r.UserID, r.DeviceIDs) }
 		if r.All {
-			return s.endSessions(ctx, tx, r.UserID, "")
+			end = func() error { return s.endSessions(ctx, tx, r.UserID, "") }
 		}
-		return s.endDevices(ctx, tx, r.UserID, r.DeviceIDs)
+		if err := end(); err != nil {
+			return err
+		}
+		return s.noteEnd(ctx, tx, r.UserID)
 	})
-	s.tokens.forget(r.UserID)
-	return &struct{}{}, err
+	return &struct{}{}, s.ended(ctx, r.UserID, err)
 }
 
 // endSessions deletes all devices but one, and the login tokens with which more
@@ -122,10 +125,16 @@ func (s *Server) setPassword(ctx context.Context, r *api.SetPasswordRequest) (*s
 		if !r.LogoutOthers {
 			return nil
 		}
-		return s.endSessions(ctx, tx, r.UserID, r.KeepDevice)
+		if err := s.endSessions(ctx, tx, r.UserID, r.KeepDevice); err != nil {
+			return err
+		}
+		return s.noteEnd(ctx, tx, r.UserID)
 	})
-	s.tokens.forget(r.UserID)
-	return &struct{}{}, err
+	if !r.LogoutOthers {
+		s.tokens.forget(r.UserID)
+		return &struct{}{}, err
+	}
+	return &struct{}{}, s.ended(ctx, r.UserID, err)
 }
 
 // deactivate ends an account: its sessions and profile are gone, and a job has
@@ -145,11 +154,12 @@ func (s *Server) deactivate(ctx context.Context, r *api.DeactivateRequest) (*str
 		if err := s.db.PutJob(ctx, tx, storage.Job{UserID: r.UserID, Kind: string(api.JobLeave), ID: newToken()}, s.now().UnixMilli()); err != nil {
 			return err
 		}
-		_, err := s.db.Change(ctx, tx, api.UserChange{UserID: r.UserID, Kind: api.ChangeDeactivated})
-		return err
+		if _, err := s.db.Change(ctx, tx, api.UserChange{UserID: r.UserID, Kind: api.ChangeDeactivated}); err != nil {
+			return err
+		}
+		return s.noteEnd(ctx, tx, r.UserID)
 	})
-	s.tokens.forget(r.UserID)
-	return &struct{}{}, err
+	return &struct{}{}, s.ended(ctx, r.UserID, err)
 }
 
 func (s *Server) issueToken(ctx context.Context, r *api.IssueTokenRequest) (*api.IssueTokenResponse, error) {

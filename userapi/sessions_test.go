@@ -1,6 +1,7 @@
 package userapi
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/userapi/api"
 )
 
@@ -219,25 +221,36 @@ func TestWrongPasswords(t *testing.T) {
 	})
 }
 
-// TestFailuresBounded: buckets that are full again are forgotten.
+// TestFailuresBounded: buckets that are full again are forgotten, and of too many
+// the fullest.
 func TestFailuresBounded(t *testing.T) {
-	f := newFailures(config.Rate{PerSecond: 1, Burst: 1})
-	now := time.Unix(1000, 0)
-	for i := range maxFailures + 10 {
-		if i == maxFailures {
-			now = now.Add(time.Minute)
+	engines(t, func(t *testing.T, w *world) {
+		w.deps.WrongPasswords = config.Rate{PerSecond: 1, Burst: 2}
+		s := w.server()
+		for i := range 10 {
+			w.check(s.failures.take(t.Context(), fmt.Sprint(i), w.now()))
+			w.advance(100 * time.Millisecond)
 		}
-		f.take(time.Duration(i).String(), now)
-	}
-	if len(f.full) != 10 {
-		t.Errorf("%d buckets", len(f.full))
-	}
-	for i := range maxFailures {
-		f.take(time.Duration(-i).String(), now)
-	}
-	if len(f.full) > maxFailures {
-		t.Errorf("%d buckets", len(f.full))
-	}
+		left := func() (n int) {
+			w.check(s.db.Read(t.Context(), func(tx *sqldb.Tx) error {
+				return tx.QueryRow(t.Context(), "SELECT count(*) FROM attempts").Scan(&n)
+			}))
+			return n
+		}
+		w.check(s.failures.sweep(t.Context(), w.now()))
+		if left() != 9 {
+			t.Errorf("%d buckets, when the first is full", left())
+		}
+		w.check(s.db.DropAttempts(t.Context(), w.now().UnixMilli(), 4))
+		if left() != 4 {
+			t.Errorf("%d buckets, of at most 4", left())
+		}
+		w.advance(time.Minute)
+		w.check(s.sweep(t.Context()))
+		if left() != 0 {
+			t.Errorf("%d buckets, when all are full", left())
+		}
+	})
 }
 
 // TestLoginCase: a user name is found in whatever case it is typed, and an

@@ -16,8 +16,8 @@ import (
 const (
 	// maxCachedTokens bounds the tokens known in memory: some 40 MB.
 	maxCachedTokens = 100_000
-	// cacheLifetime is how long another instance may go on with a token that
-	// was ended at this one.
+	// cacheLifetime is how long a token is known before it is looked up again:
+	// what is said of its device may be as old.
 	cacheLifetime = time.Minute
 )
 
@@ -38,6 +38,9 @@ type tokenCache struct {
 	users map[string]map[[sha256.Size]byte]struct{}
 	// epoch counts the forgettings: what was read before one is not kept.
 	epoch int64
+	// current is until when what is known counts, by this process's clock; the
+	// zero time when there is no other instance.
+	current time.Time
 }
 
 type cachedToken struct {
@@ -53,10 +56,26 @@ func newTokenCache(most int) *tokenCache {
 func (c *tokenCache) get(key [sha256.Size]byte, now time.Time) (t *cachedToken, epoch int64) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if t = c.byKey[key]; t != nil && now.After(t.until) {
+	if t = c.byKey[key]; t != nil && (now.After(t.until) || !c.current.IsZero() && time.Now().After(c.current)) {
 		t = nil
 	}
 	return t, c.epoch
+}
+
+// follow forgets the tokens of users, or all of them, and makes what is left
+// count until then.
+func (c *tokenCache) follow(users []string, all bool, until time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if all {
+		c.epoch++
+		clear(c.byKey)
+		clear(c.users)
+	}
+	for _, user := range users {
+		c.forgetLocked(user)
+	}
+	c.current = until
 }
 
 // put keeps a token, unless anything was forgotten since epoch.
@@ -93,6 +112,10 @@ func (c *tokenCache) drop(key [sha256.Size]byte) {
 func (c *tokenCache) forget(userID string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.forgetLocked(userID)
+}
+
+func (c *tokenCache) forgetLocked(userID string) {
 	c.epoch++
 	for key := range c.users[userID] {
 		delete(c.byKey, key)
@@ -129,7 +152,13 @@ func (s *Server) loadToken(ctx context.Context, hash string, now time.Time) (*ca
 		return nil, matrixerror.UnknownToken("The access token is not known")
 	}
 	if v.Parent != "" {
-		if err := s.write(ctx, func(tx *sqldb.Tx) error { return s.db.Confirm(ctx, tx, v.Parent) }); err != nil {
+		err := s.write(ctx, func(tx *sqldb.Tx) error {
+			if err := s.db.Confirm(ctx, tx, v.Parent); err != nil {
+				return err
+			}
+			return s.noteEnd(ctx, tx, v.Device.UserID)
+		})
+		if err != nil {
 			return nil, err
 		}
 		s.tokens.forget(v.Device.UserID)

@@ -3,6 +3,7 @@ package userapi
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -24,15 +25,61 @@ const (
 
 // typing is who types where, until when.
 type typing struct {
+	// telling is held while a room's list is changed and told, so that the last
+	// one told is the last one: by the hash of the room.
+	telling [16]sync.Mutex
+
 	mu    sync.Mutex
 	rooms map[string]map[string]time.Time
+	// heard is what was told last of rooms in which somebody types, whoever
+	// keeps them; nil when there is no other instance.
+	heard map[string]*api.Typing
 }
 
 func newTyping() *typing { return &typing{rooms: map[string]map[string]time.Time{}} }
 
+// lock makes the caller the one who tells of a room.
+func (t *typing) lock(roomID string) *sync.Mutex {
+	mu := &t.telling[eventlog.PartitionFor(roomID, len(t.telling))]
+	mu.Lock()
+	return mu
+}
+
+// hear notes what was told of a room.
+func (t *typing) hear(told *api.Typing) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case len(told.UserIDs) == 0:
+		delete(t.heard, told.RoomID)
+	case t.heard == nil:
+		t.heard = map[string]*api.Typing{told.RoomID: told}
+	case len(t.heard) < maxTypingRooms:
+		t.heard[told.RoomID] = told
+	}
+}
+
+// takeOver takes up who typed in rooms that another instance kept.
+func (t *typing) takeOver(mine func(roomID string) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for room, told := range t.heard {
+		if t.rooms[room] != nil || !mine(room) {
+			continue
+		}
+		users := map[string]time.Time{}
+		for i, user := range told.UserIDs {
+			if i < len(told.Until) {
+				users[user] = time.UnixMilli(told.Until[i])
+			}
+		}
+		t.rooms[room] = users
+	}
+}
+
 // set notes that a user types until then; the zero time ends it. The list is
 // that of the room now, and changed tells whether it is another one.
-func (t *typing) set(roomID, userID string, until time.Time) (list []string, changed bool) {
+func (t *typing) set(roomID, userID string, until time.Time) (list *api.Typing, changed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	users := t.rooms[roomID]
@@ -52,51 +99,86 @@ func (t *typing) set(roomID, userID string, until time.Time) (list []string, cha
 	if len(users) == 0 {
 		delete(t.rooms, roomID)
 	}
-	return names(users), before != !until.IsZero()
+	return listed(roomID, users), before != !until.IsZero()
 }
 
-// expire ends what ran out, and returns the rooms that changed.
-func (t *typing) expire(now time.Time) map[string][]string {
+// due lists the rooms in which somebody's time has run out, and forgets those
+// that are not ours.
+func (t *typing) due(now time.Time, ours func(roomID string) bool) (out []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := map[string][]string{}
 	for room, users := range t.rooms {
-		before := len(users)
-		for user, until := range users {
-			if now.After(until) {
-				delete(users, user)
-			}
-		}
-		if len(users) != before {
-			out[room] = names(users)
-		}
-		if len(users) == 0 {
+		if !ours(room) {
 			delete(t.rooms, room)
+			continue
+		}
+		for _, until := range users {
+			if now.After(until) {
+				out = append(out, room)
+				break
+			}
 		}
 	}
 	return out
 }
 
-func names(users map[string]time.Time) []string {
-	list := make([]string, 0, len(users))
-	for user := range users {
-		list = append(list, user)
+// expire ends what ran out in a room; nil when that is nothing.
+func (t *typing) expire(roomID string, now time.Time) *api.Typing {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	users := t.rooms[roomID]
+	before := len(users)
+	for user, until := range users {
+		if now.After(until) {
+			delete(users, user)
+		}
 	}
-	slices.Sort(list)
+	if len(users) == before {
+		return nil
+	}
+	if len(users) == 0 {
+		delete(t.rooms, roomID)
+	}
+	return listed(roomID, users)
+}
+
+func listed(roomID string, users map[string]time.Time) *api.Typing {
+	list := &api.Typing{RoomID: roomID, UserIDs: slices.Sorted(maps.Keys(users))}
+	if list.UserIDs == nil {
+		list.UserIDs = []string{} // not null
+	}
+	for _, user := range list.UserIDs {
+		list.Until = append(list.Until, users[user].UnixMilli())
+	}
 	return list
 }
 
+// setTyping hands what somebody said to who keeps the room. With several
+// instances all goes one way, also what this one keeps, so that it takes effect
+// in the order in which it was acknowledged.
 func (s *Server) setTyping(ctx context.Context, r *api.SetTypingRequest) (*struct{}, error) {
-	var until time.Time
+	change := api.TypingChange{RoomID: r.RoomID, UserID: r.UserID}
 	if r.Typing {
-		timeout := time.Duration(min(max(r.TimeoutMS, 0), maxTyping.Milliseconds())) * time.Millisecond
-		until = s.now().Add(timeout)
+		change.UntilTS = s.now().UnixMilli() + min(max(r.TimeoutMS, 0), maxTyping.Milliseconds())
 	}
-	list, changed := s.typing.set(r.RoomID, r.UserID, until)
+	if !s.sole {
+		return &struct{}{}, s.reporter.SetTyping(ctx, s.now().UnixMilli(), change)
+	}
+	return &struct{}{}, s.types(ctx, &change)
+}
+
+// types changes who types in a room that this instance keeps, and tells it.
+func (s *Server) types(ctx context.Context, c *api.TypingChange) error {
+	defer s.typing.lock(c.RoomID).Unlock()
+	var until time.Time
+	if c.UntilTS != 0 {
+		until = time.UnixMilli(c.UntilTS)
+	}
+	list, changed := s.typing.set(c.RoomID, c.UserID, until)
 	if !changed {
-		return &struct{}{}, nil
+		return nil
 	}
-	return &struct{}{}, s.ephemeral(ctx, r.RoomID, api.Ephemeral{Typing: &api.Typing{RoomID: r.RoomID, UserIDs: list}})
+	return s.ephemeral(ctx, c.RoomID, api.Ephemeral{Typing: list})
 }
 
 // ephemeral publishes a record for who listens now.
@@ -127,11 +209,20 @@ func (s *Server) expire(ctx context.Context) error {
 	}
 }
 
+// stopTyping ends what ran out in a room.
+func (s *Server) stopTyping(ctx context.Context, room string) error {
+	defer s.typing.lock(room).Unlock()
+	if list := s.typing.expire(room, s.now()); list != nil {
+		return s.ephemeral(ctx, room, api.Ephemeral{Typing: list})
+	}
+	return nil
+}
+
 // expireNow ends what ran out by now.
 func (s *Server) expireNow(ctx context.Context) error {
 	var failed error
-	for room, list := range s.typing.expire(s.now()) {
-		failed = errors.Join(failed, s.ephemeral(ctx, room, api.Ephemeral{Typing: &api.Typing{RoomID: room, UserIDs: list}}))
+	for _, room := range s.typing.due(s.now(), s.ours) {
+		failed = errors.Join(failed, s.stopTyping(ctx, room))
 	}
 	for _, p := range s.presence.idle(s.now(), s.ours) {
 		failed = errors.Join(failed, s.tell(ctx, p))

@@ -57,9 +57,11 @@ type Server struct {
 	typing     *typing
 	presence   *presences
 	reporter   *api.Reporter
-	wake       chan struct{}
+	wake       chan struct{} // there may be rows to publish
+	hints      chan struct{} // and others may have to publish them
 	leases     *lease.Manager
 	sole       bool // no other instance can be there
+	pollEvery  time.Duration
 	logger     *logrus.Entry
 	now        func() time.Time
 }
@@ -82,11 +84,11 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		log:        deps.Log,
 		tokens:     newTokenCache(maxCachedTokens),
 		hashing:    make(chan struct{}, hashesAtOnce),
-		failures:   newFailures(deps.WrongPasswords),
 		typing:     newTyping(),
 		presence:   newPresences(),
 		reporter:   api.NewReporter(deps.Log),
 		wake:       make(chan struct{}, 1),
+		hints:      make(chan struct{}, 1),
 		logger:     deps.Logger.WithField("component", "userapi"),
 		now:        time.Now,
 	}
@@ -94,6 +96,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	if s.db, err = storage.New(ctx, deps.DB, deps.Partitions); err != nil {
 		return nil, err
 	}
+	s.failures = newFailures(s.db, deps.WrongPasswords)
 	for topic, spec := range map[*eventlog.TopicInfo]eventlog.TopicSpec{
 		&s.output:               {Name: api.TopicUserOutput, Partitions: deps.Partitions, Durability: eventlog.Derived},
 		&s.activity:             api.ActivityTopic(),
@@ -105,6 +108,11 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	}
 	exclusive, ok := deps.Log.(eventlog.Exclusive)
 	s.sole = ok && exclusive.Exclusive()
+	s.pollEvery = publishRetry
+	if !s.sole {
+		s.pollEvery = pollEvery
+		s.tokens.current = time.Now() // until followSessions says more
+	}
 	s.leases, err = lease.New(ctx, lease.Options{DB: deps.DB, Group: leaseGroup, Partitions: deps.Partitions, TTL: deps.LeaseTTL, Sole: s.sole, Logger: s.logger})
 	if err != nil {
 		return nil, fmt.Errorf("userapi: %w", err)
@@ -143,6 +151,13 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.publish(inner) })
 	group.Go(func() error { return s.consumeActivity(inner) })
 	group.Go(func() error { return s.expire(inner) })
+	if !s.sole {
+		group.Go(func() error { s.followSessions(inner); return nil })
+		group.Go(func() error { s.hint(inner); return nil })
+		for p := range api.EphemeralPartitions {
+			group.Go(func() error { s.followTyping(inner, p); return nil })
+		}
+	}
 	err := group.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
@@ -154,9 +169,12 @@ func (s *Server) write(ctx context.Context, f func(*sqldb.Tx) error) error {
 	if err := s.db.Write(ctx, f); err != nil {
 		return err
 	}
-	select {
-	case s.wake <- struct{}{}:
-	default: // it is awake already
+	s.hurry()
+	if !s.sole {
+		select {
+		case s.hints <- struct{}{}:
+		default: // they will be told
+		}
 	}
 	return nil
 }

@@ -22,14 +22,12 @@ type ClientAPI struct {
 // Writer bounds the writing to room.input.
 type Writer struct {
 	// AnswerTimeout is how long a request waits for the room server's verdict
-	// before it asks for it once and gives up with 504; zero means 20s.
+	// before it gives up with 504; zero means 20s. A verdict that does not come
+	// is asked for meanwhile.
 	AnswerTimeout time.Duration `yaml:"answer_timeout"`
 	// MaxInFlight bounds the requests that wait for a verdict at one time; more
 	// are answered 503; zero means 10000.
 	MaxInFlight int `yaml:"max_in_flight"`
-	// AnswerPartition is this instance's partition of room.answers: different
-	// for each instance that writes, so that each reads only its own.
-	AnswerPartition int `yaml:"answer_partition"`
 }
 
 // Defaults fills in what was left out.

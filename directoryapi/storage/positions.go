@@ -2,14 +2,18 @@ package storage
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
 
 const (
 	selectPositions = `SELECT partition_id, seq FROM positions`
-	upsertPosition  = `INSERT INTO positions (partition_id, seq) VALUES ($1, $2)
-ON CONFLICT (partition_id) DO UPDATE SET seq = excluded.seq`
+	// Positions only grow: who lost a partition unnoticed may still tell what it
+	// has passed over.
+	upsertPosition = `INSERT INTO positions (partition_id, seq) VALUES ($1, $2)
+ON CONFLICT (partition_id) DO UPDATE SET seq = excluded.seq WHERE excluded.seq > positions.seq`
 )
 
 // Positions returns the last Seq that was applied of each partition.
@@ -40,7 +44,28 @@ func (d *Database) PositionsTx(ctx context.Context, tx *sqldb.Tx) (map[int]int64
 	return out, rows.Err()
 }
 
-// PutPosition writes a partition's position within a transaction.
+// PutPositions writes the positions of partitions.
+func (d *Database) PutPositions(ctx context.Context, seqs map[int]int64) error {
+	return d.db.Write(ctx, func(tx *sqldb.Tx) error {
+		for _, partition := range slices.Sorted(maps.Keys(seqs)) {
+			if err := d.PutPosition(ctx, tx, partition, seqs[partition]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// ResetPosition sets a partition's position, to a lower one too.
+func (d *Database) ResetPosition(ctx context.Context, tx *sqldb.Tx, partition int, seq int64) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM positions WHERE partition_id = $1`, partition); err != nil {
+		return err
+	}
+	return d.PutPosition(ctx, tx, partition, seq)
+}
+
+// PutPosition writes a partition's position within a transaction, if it is
+// higher than the one there.
 func (d *Database) PutPosition(ctx context.Context, tx *sqldb.Tx, partition int, seq int64) error {
 	_, err := tx.Exec(ctx, upsertPosition, partition, seq)
 	return err

@@ -30,6 +30,9 @@ func Open(ctx context.Context, db *sqldb.DB) (*Store, error) {
 // Batch is what a batch of records does to the view. All of it is applied in
 // one transaction, in the order of the fields.
 type Batch struct {
+	// Fence fails unless the rows are still this instance's to write; nil where
+	// there is no other.
+	Fence       func(context.Context, *sqldb.Tx) error
 	Memberships []Membership
 	Relations   []Relation
 	// Unrelate names events whose relations a redaction has ended.
@@ -52,15 +55,33 @@ type RoomSeq struct {
 	Seq    int64
 }
 
-// Urgent tells whether readers of the database wait for the batch: whether it
-// holds more than positions, which may lag.
-func (b *Batch) Urgent() bool {
-	return len(b.Memberships)+len(b.Relations)+len(b.Unrelate)+len(b.Receipts)+len(b.Markers)+len(b.Purge) > 0
+// Empty tells that a batch stores nothing.
+func (b *Batch) Empty() bool {
+	return len(b.Memberships)+len(b.Relations)+len(b.Unrelate)+len(b.Receipts)+len(b.Markers)+
+		len(b.Unread)+len(b.Rooms)+len(b.Purge)+len(b.Offsets) == 0
+}
+
+// Add adds the rows that records of one source make; nil stands for none.
+func (b *Batch) Add(o *Batch) {
+	if o == nil {
+		return
+	}
+	b.Memberships = append(b.Memberships, o.Memberships...)
+	b.Relations = append(b.Relations, o.Relations...)
+	b.Unrelate = append(b.Unrelate, o.Unrelate...)
+	b.Receipts = append(b.Receipts, o.Receipts...)
+	b.Markers = append(b.Markers, o.Markers...)
+	b.Purge = append(b.Purge, o.Purge...)
 }
 
 // Apply stores a batch.
 func (s *Store) Apply(ctx context.Context, b *Batch) error {
 	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if b.Fence != nil {
+			if err := b.Fence(ctx, tx); err != nil {
+				return err
+			}
+		}
 		for _, step := range []func() error{
 			func() error { return each(b.Memberships, func(m *Membership) error { return m.put(ctx, tx) }) },
 			func() error { return each(b.Relations, func(r *Relation) error { return r.put(ctx, tx) }) },

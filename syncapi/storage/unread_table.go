@@ -17,7 +17,8 @@ type Unread struct {
 
 func (u *Unread) put(ctx context.Context, tx *sqldb.Tx) error {
 	_, err := tx.Exec(ctx, `INSERT INTO unread (user_id, room_id, seq, counts) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (user_id, room_id) DO UPDATE SET seq = excluded.seq, counts = excluded.counts`,
+		ON CONFLICT (user_id, room_id) DO UPDATE SET seq = excluded.seq, counts = excluded.counts
+		WHERE excluded.seq >= unread.seq`,
 		u.UserID, u.RoomID, u.Seq, u.Counts)
 	return err
 }

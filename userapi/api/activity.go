@@ -49,15 +49,23 @@ func (r *Reporter) Report(ctx context.Context, a Activity) error {
 	if !r.due(reported{a.UserID, a.DeviceID, a.Presence, a.Syncing, a.Active}, time.UnixMilli(a.TS)) {
 		return nil
 	}
-	return r.write(ctx, a)
+	return r.write(ctx, a.UserID, a)
 }
 
 // SetPresence hands a presence that a user has chosen to who keeps it.
-func (r *Reporter) SetPresence(ctx context.Context, ts int64, set *SetPresenceRequest) error {
-	return r.write(ctx, Activity{UserID: set.UserID, TS: ts, Set: set})
+func (r *Reporter) SetPresence(ctx context.Context, ts int64, set *SetPresenceRequest, id string) error {
+	return r.write(ctx, set.UserID, Activity{UserID: set.UserID, TS: ts, Set: set, SetID: id})
 }
 
-func (r *Reporter) write(ctx context.Context, a Activity) error {
+// SetTyping hands what somebody said of typing to who keeps the room.
+func (r *Reporter) SetTyping(ctx context.Context, ts int64, change TypingChange) error {
+	return r.write(ctx, change.RoomID, Activity{UserID: change.UserID, TS: ts, Typing: &change})
+}
+
+// Wake tells who publishes user.output that there are new rows.
+func (r *Reporter) Wake(ctx context.Context) error { return r.write(ctx, "", Activity{Wake: true}) }
+
+func (r *Reporter) write(ctx context.Context, key string, a Activity) error {
 	a.V = 1
 	value, err := json.Marshal(&a)
 	if err != nil {
@@ -66,7 +74,7 @@ func (r *Reporter) write(ctx context.Context, a Activity) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	_, err = r.log.Append(ctx, eventlog.Message{Topic: TopicUserActivity,
-		Partition: eventlog.PartitionFor(a.UserID, ActivityPartitions), Key: []byte(a.UserID), Value: value})
+		Partition: eventlog.PartitionFor(key, ActivityPartitions), Key: []byte(key), Value: value})
 	return err
 }
 

@@ -10,8 +10,8 @@ const TopicUserOutput = "user.output"
 // TopicEphemeral carries typing and presence for who listens now: Ephemeral records.
 const TopicEphemeral = "ephemeral"
 
-// TopicUserActivity carries Activity records, keyed by user ID, from whoever
-// serves a user's requests to the user-api.
+// TopicUserActivity carries Activity records, keyed by user ID (typing by room
+// ID), from whoever serves a user's requests to the instances of the user-api.
 const TopicUserActivity = "user.activity"
 
 // Partitions of the topics above, unless configured otherwise.
@@ -90,6 +90,9 @@ type Ephemeral struct {
 type Typing struct {
 	RoomID  string   `json:"room_id"`
 	UserIDs []string `json:"user_ids"`
+	// Until is when each of them stops, unless that is prolonged: for the
+	// instance that keeps the room next. Milliseconds.
+	Until []int64 `json:"until,omitzero"`
 }
 
 // Presence is a user's presence. spec: client-server-api §presence
@@ -117,4 +120,19 @@ type Activity struct {
 	Active bool `json:"active,omitzero"`
 	// Set is a presence that the user has chosen; DeviceID is "" then.
 	Set *SetPresenceRequest `json:"set,omitzero"`
+	// SetID names the request that chose it.
+	SetID string `json:"set_id,omitzero"`
+	// Typing is what somebody said of typing; it has no DeviceID either.
+	Typing *TypingChange `json:"typing,omitzero"`
+	// Wake tells whoever publishes user.output that there are new rows; all
+	// else is zero then.
+	Wake bool `json:"wake,omitzero"`
+}
+
+// TypingChange says until when a user types in a room, in milliseconds; 0 when
+// no more.
+type TypingChange struct {
+	RoomID  string `json:"room_id"`
+	UserID  string `json:"user_id"`
+	UntilTS int64  `json:"until,omitzero"`
 }

@@ -37,8 +37,8 @@ func (d *Database) Account(ctx context.Context, userID string) (a Account, ok bo
 }
 
 // LockAccount returns an account and keeps it as it is until the transaction
-// ends: whoever makes or ends sessions takes turns by it. False when there is
-// no such account. The update is the lock that both engines know.
+// ends: whoever makes or ends sessions, or changes what was read before, takes
+// turns by it. False when there is no such account. The update is the lock that both engines know.
 func (d *Database) LockAccount(ctx context.Context, tx *sqldb.Tx, userID string) (a Account, ok bool, err error) {
 	a.UserID = userID
 	ok, err = found(tx.QueryRow(ctx, `UPDATE accounts SET user_id = user_id WHERE user_id = $1

@@ -139,6 +139,22 @@ func (d *Database) PutPresence(ctx context.Context, tx *sqldb.Tx, p api.Presence
 	return err
 }
 
+// ConfirmPresence notes the request that has set a user's presence.
+func (d *Database) ConfirmPresence(ctx context.Context, tx *sqldb.Tx, userID, id string) error {
+	_, err := tx.Exec(ctx, "UPDATE presence SET set_id = $1 WHERE user_id = $2", id, userID)
+	return err
+}
+
+// PresenceSet returns the request that has set a user's presence last; "" when
+// none has.
+func (d *Database) PresenceSet(ctx context.Context, userID string) (id string, err error) {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
+		_, err := found(tx.QueryRow(ctx, "SELECT set_id FROM presence WHERE user_id = $1", userID).Scan(&id))
+		return err
+	})
+	return id, err
+}
+
 // Present returns who was not offline when that was stored last.
 func (d *Database) Present(ctx context.Context, limit int) ([]api.Presence, error) {
 	return d.presences(ctx, "presence <> 'offline' LIMIT $1", limit)

@@ -1,0 +1,150 @@
+package userapi
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/userapi/api"
+)
+
+// What instances tell each other. None of it is done where there can be one only.
+
+const (
+	// followEvery is how often an instance looks whose sessions have ended.
+	followEvery = 100 * time.Millisecond
+	// knownFor is how long after such a look it goes on with tokens that it
+	// knows. Who ends a session waits as long before that is acknowledged.
+	knownFor = 400 * time.Millisecond
+	// keepEnds is how long session_ends keeps its rows.
+	keepEnds = 10 * time.Minute
+	// hintEvery bounds how often the publishers are told of new rows.
+	hintEvery = 3 * time.Millisecond
+)
+
+// noteEnd notes in a transaction that tokens of a user end with it, as its last
+// statement: instances that know them in memory look for that.
+func (s *Server) noteEnd(ctx context.Context, tx *sqldb.Tx, userID string) error {
+	if s.sole {
+		return nil
+	}
+	return s.db.EndSession(ctx, tx, userID, s.now().UnixMilli())
+}
+
+// ended is called once a transaction with noteEnd is over, with its error: when
+// it returns, no instance takes what has ended any more.
+func (s *Server) ended(ctx context.Context, userID string, err error) error {
+	s.tokens.forget(userID)
+	if err != nil || s.sole {
+		return err
+	}
+	timer := time.NewTimer(knownFor)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// followSessions forgets the tokens that other instances have ended, until ctx
+// is done. While it cannot, each token is looked up.
+func (s *Server) followSessions(ctx context.Context) {
+	ticker := time.NewTicker(followEvery)
+	defer ticker.Stop()
+	last, failing := int64(-1), false
+	for {
+		began := time.Now()
+		now, users, whole, err := s.db.SessionEnds(ctx, last)
+		switch {
+		case err == nil:
+			s.tokens.follow(users, !whole || now < last, began.Add(knownFor))
+			last, failing = now, false
+		case ctx.Err() == nil && !failing:
+			s.logger.WithError(err).Warn("The sessions that ended cannot be read now; tokens are looked up each time")
+			failing = true
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// hurry has the outbox published now.
+func (s *Server) hurry() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// hint has who publishes other partitions told of new rows, until ctx is done.
+// What it does not get told is found when it looks by itself.
+func (s *Server) hint(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.hints:
+		}
+		if err := s.reporter.Wake(ctx); err != nil && ctx.Err() == nil {
+			s.logger.WithError(err).Debug("The publishers of other partitions cannot be told of new rows")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(hintEvery):
+		}
+	}
+}
+
+// followTyping reads who types where, as whoever keeps a room has told it, until
+// ctx is done: for the rooms that this instance takes over.
+func (s *Server) followTyping(ctx context.Context, partition int) {
+	next, err := int64(-1), error(nil)
+	for ctx.Err() == nil {
+		if next < 0 || errors.Is(err, eventlog.ErrOffsetOutOfRange) {
+			next, _, err = s.log.Bounds(ctx, api.TopicEphemeral, partition)
+		}
+		var records []eventlog.Record
+		if err == nil {
+			records, err = s.log.Read(ctx, api.TopicEphemeral, partition, next, activityBytes)
+		}
+		for _, r := range records {
+			var e api.Ephemeral
+			if json.Unmarshal(r.Value, &e) == nil && e.Typing != nil {
+				s.typing.hear(e.Typing)
+			}
+			next = r.Offset + 1
+		}
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		if errors.Is(err, eventlog.ErrClosed) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(publishRetry):
+		}
+		if !errors.Is(err, eventlog.ErrOffsetOutOfRange) {
+			err = nil
+		}
+	}
+}
+
+// sweep deletes rows that tell nobody anything any more.
+func (s *Server) sweep(ctx context.Context) error {
+	err := s.failures.sweep(ctx, s.now())
+	if s.sole {
+		return err
+	}
+	return errors.Join(err, s.db.DropSessionEnds(ctx, s.now().Add(-keepEnds).UnixMilli()))
+}

@@ -1,0 +1,240 @@
+package userapi
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/userapi/api"
+)
+
+// together runs instances that share the partitions between them.
+func (w *world) together(n int) (all []*Server, stops []func()) {
+	w.t.Helper()
+	w.deps.Log, w.deps.LeaseTTL = sharedLog{w.log}, 400*time.Millisecond
+	for range n {
+		s := w.server()
+		all, stops = append(all, s), append(stops, w.run(s))
+	}
+	w.until("the partitions are not shared", func() bool {
+		return !slices.ContainsFunc(all, func(s *Server) bool { return len(s.leases.Held()) != api.UserOutputPartitions/n })
+	})
+	return all, stops
+}
+
+// TestSessionsEndEverywhere: once it was acknowledged that a session has ended,
+// no instance takes its token, which all of them knew; other tokens stay good.
+func TestSessionsEndEverywhere(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		all, _ := w.together(2)
+		verify := func(i int, token string) string {
+			_, err := all[i].verifyToken(t.Context(), &api.VerifyTokenRequest{Token: token})
+			return code(err)
+		}
+		kept := w.signUp(all[0], alice)
+		for i, end := range []struct {
+			name string
+			do   func(s *Server, session *api.Session) error
+		}{
+			{"logout", func(s *Server, session *api.Session) error {
+				_, err := s.deleteDevices(t.Context(), &api.DeleteDevicesRequest{UserID: alice, DeviceIDs: []string{session.DeviceID}})
+				return err
+			}},
+			{"password", func(s *Server, session *api.Session) error {
+				_, err := s.setPassword(t.Context(), &api.SetPasswordRequest{UserID: alice, Password: "p", LogoutOthers: true, KeepDevice: "D"})
+				return err
+			}},
+			{"login again", func(s *Server, session *api.Session) error {
+				_, err := logIn(w, s, alice, "p", session.DeviceID)
+				return err
+			}},
+		} {
+			for j := range all {
+				session, err := logIn(w, all[j], alice, "p", fmt.Sprintf("E%d%d", i, j))
+				w.check(err)
+				for k := range all {
+					if got := verify(k, session.AccessToken) + verify(k, kept.AccessToken); got != "" {
+						t.Fatalf("%s: a good token: %s", end.name, got)
+					}
+				}
+				w.check(end.do(all[1-j], session))
+				for k := range all {
+					if got := verify(k, session.AccessToken); got != "M_UNKNOWN_TOKEN" {
+						t.Errorf("%s at %d: instance %d takes the token: %s", end.name, 1-j, k, got)
+					}
+				}
+			}
+		}
+		_, err := all[0].deactivate(t.Context(), &api.DeactivateRequest{UserID: alice})
+		w.check(err)
+		for k := range all {
+			if got := verify(k, kept.AccessToken); got != "M_UNKNOWN_TOKEN" {
+				t.Errorf("deactivated: instance %d takes the token: %s", k, got)
+			}
+		}
+	})
+}
+
+// TestTokensAreNotTrustedBlindly: an instance that cannot look whose sessions
+// have ended looks each token up.
+func TestTokensAreNotTrustedBlindly(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		w.deps.Log = sharedLog{w.log}
+		a, b := w.server(), w.server() // neither runs
+		session := w.signUp(a, alice)
+		for _, s := range []*Server{a, b} {
+			if _, err := s.verifyToken(t.Context(), &api.VerifyTokenRequest{Token: session.AccessToken}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := a.deleteDevices(t.Context(), &api.DeleteDevicesRequest{UserID: alice, All: true})
+		w.check(err)
+		if _, err := b.verifyToken(t.Context(), &api.VerifyTokenRequest{Token: session.AccessToken}); code(err) != "M_UNKNOWN_TOKEN" {
+			t.Errorf("the token is taken: %v", err)
+		}
+	})
+}
+
+// TestTypingElsewhere: what is said of typing at any instance takes effect in
+// its order, and who types still ends when the instance that knew it is gone.
+func TestTypingElsewhere(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		all, stops := w.together(2)
+		last := func() string {
+			told := records[api.Ephemeral](w, api.TopicEphemeral, 0)
+			for _, e := range slices.Backward(told) {
+				if e.Typing != nil {
+					return strings.Join(e.Typing.UserIDs, " ")
+				}
+			}
+			return ""
+		}
+		say := func(i int, user string, typing bool) {
+			_, err := all[i].setTyping(t.Context(), &api.SetTypingRequest{UserID: user, RoomID: "!r", Typing: typing, TimeoutMS: 60_000})
+			w.check(err)
+		}
+		say(0, "@a", true)
+		say(1, "@b", true)
+		w.until("both type", func() bool { return last() == "@a @b" })
+		for i := range 20 {
+			say(i%2, "@a", i%2 == 0)
+		}
+		w.until("one has stopped", func() bool { return last() == "@b" })
+		owner := 0
+		if all[1].ours("!r") {
+			owner = 1
+		}
+		w.until("the other has heard", func() bool {
+			s := all[1-owner]
+			s.typing.mu.Lock()
+			defer s.typing.mu.Unlock()
+			return s.typing.heard["!r"] != nil && len(s.typing.heard["!r"].UserIDs) == 1
+		})
+		stops[owner]()
+		w.until("the other has taken over", func() bool {
+			s := all[1-owner]
+			s.typing.mu.Lock()
+			defer s.typing.mu.Unlock()
+			return s.typing.rooms["!r"] != nil
+		})
+		w.advance(61 * time.Second)
+		w.until("what ran out has ended", func() bool { return last() == "" })
+	})
+}
+
+// TestPresenceAtOnce: whoever asks any instance gets the presence that was set
+// at any other, as soon as that was acknowledged.
+func TestPresenceAtOnce(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		all, _ := w.together(2)
+		w.signUp(all[0], alice)
+		for i := range 10 {
+			status := fmt.Sprint("status ", i)
+			_, err := all[i%2].setPresence(t.Context(), &api.SetPresenceRequest{UserID: alice, Presence: unavailable, StatusMsg: status})
+			w.check(err)
+			for _, s := range all {
+				res, err := s.queryPresence(t.Context(), &api.PresenceRequest{UserIDs: []string{alice}})
+				if err != nil || len(res.Presence) != 1 || res.Presence[0].StatusMsg != status || res.Presence[0].Presence != unavailable {
+					t.Fatalf("%d: %+v, %v", i, res, err)
+				}
+			}
+		}
+	})
+}
+
+// TestPublishedWhenTold: who has the partition publishes a change as soon as it
+// is told, wherever it was made, without looking by itself.
+func TestPublishedWhenTold(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		w.deps.Log, w.deps.LeaseTTL = sharedLog{w.log}, 400*time.Millisecond
+		all := []*Server{w.server(), w.server()}
+		for _, s := range all {
+			s.pollEvery = time.Hour
+			w.run(s)
+		}
+		w.until("the partitions are not shared", func() bool { return len(all[0].leases.Held()) == 2 && len(all[1].leases.Held()) == 2 })
+		p := eventlog.PartitionFor(alice, api.UserOutputPartitions)
+		for i := range 10 {
+			res := w.putData(all[i%2], alice, "t", fmt.Sprintf(`{"n":%d}`, i))
+			w.until("not published", func() bool { return int64(len(records[api.UserChange](w, api.TopicUserOutput, p))) >= res.Seq })
+		}
+	})
+}
+
+// TestWrongPasswordsEverywhere: instances count together.
+func TestWrongPasswordsEverywhere(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		w.deps.WrongPasswords = config.Rate{PerSecond: 0.01, Burst: 4}
+		all, _ := w.together(2)
+		w.signUp(all[0], alice)
+		for i, want := range []string{"M_FORBIDDEN", "M_FORBIDDEN", "M_FORBIDDEN", "M_FORBIDDEN", "M_LIMIT_EXCEEDED", "M_LIMIT_EXCEEDED"} {
+			if _, err := logIn(w, all[i%2], alice, "wrong", ""); code(err) != want {
+				t.Errorf("attempt %d: %v", i, err)
+			}
+		}
+	})
+}
+
+// TestChangesAtOnce: changes of one document at several instances at the same
+// time all have their effect, and tokens for one registration make one.
+func TestChangesAtOnce(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		all, _ := w.together(2)
+		w.signUp(all[0], alice)
+		w.check(all[0].db.PutRegistrationToken(t.Context(), "once", 1, 0))
+		var mu sync.Mutex
+		registered := 0
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				s := all[i%2]
+				_, err := s.putTag(t.Context(), &api.PutTagRequest{UserID: alice, RoomID: "!r", Tag: fmt.Sprint("u.", i), Content: jsontext.Value(`{}`)})
+				w.check(err)
+				_, err = s.register(t.Context(), &api.RegisterRequest{UserID: fmt.Sprintf("@u%d:test", i), RegistrationToken: "once"})
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					registered++
+				} else if code(err) != "M_FORBIDDEN" {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if registered != 1 {
+			t.Errorf("%d were registered", registered)
+		}
+		res, err := all[1].queryAccountData(t.Context(), &api.AccountDataRequest{UserID: alice, RoomIDs: []string{"!r"}})
+		w.check(err)
+		if n := strings.Count(string(res.Data["!r"][typeTag]), `"u.`); n != 20 {
+			t.Errorf("%d tags are left of 20", n)
+		}
+	})
+}
