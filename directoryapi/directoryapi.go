@@ -38,6 +38,7 @@ type Deps struct {
 type Server struct {
 	config     config.Directory
 	serverName string
+	partitions int // of room.output
 	db         *storage.Database
 	caller     rpc.Caller
 	consumer   *consumer.Consumer
@@ -74,6 +75,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	s := &Server{
 		config:     deps.Config,
 		serverName: deps.ServerName,
+		partitions: topic.Partitions,
 		db:         db,
 		caller:     deps.Caller,
 		progress:   newProgress(topic.Partitions, seqs),

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	roomColumns = `room_id, version, room_type, name, topic, canonical_alias, avatar_url, join_rule, encryption, replaced,
+	selectKnownRooms = `SELECT room_id FROM rooms WHERE room_id > $1 UNION SELECT room_id FROM memberships WHERE room_id > $1 ORDER BY 1 LIMIT $2`
+	roomColumns      = `room_id, version, room_type, name, topic, canonical_alias, avatar_url, join_rule, encryption, replaced,
     world_readable, guest_can_join, federate, joined`
 	selectRoom = `SELECT ` + roomColumns + ` FROM rooms WHERE room_id = $1`
 	upsertRoom = `INSERT INTO rooms (` + roomColumns + `, search)
@@ -78,6 +79,28 @@ func (d *Database) ClearRoom(ctx context.Context, tx *sqldb.Tx, roomID string) e
 		}
 	}
 	return nil
+}
+
+// KnownRooms returns IDs of rooms of which the view has anything, in the order
+// of the database, after one of them.
+func (d *Database) KnownRooms(ctx context.Context, after string, limit int) (out []string, err error) {
+	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {
+		out = nil
+		rows, err := tx.Query(ctx, selectKnownRooms, after, limit)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			out = append(out, id)
+		}
+		return rows.Err()
+	})
+	return out, err
 }
 
 // Rooms reads rows, with their published flags; unknown rooms are left out.
