@@ -300,7 +300,7 @@ func (s *Server) forget(ctx context.Context, r *api.ForgetRequest) (*api.WriteRe
 		if err := s.db.Forget(ctx, tx, r.UserID, r.RoomID, r.EventID); err != nil {
 			return err
 		}
-		res, err = s.db.Change(ctx, tx, api.UserChange{UserID: r.UserID, Kind: api.ChangeForget, RoomID: r.RoomID})
+		res, err = s.db.Change(ctx, tx, api.UserChange{UserID: r.UserID, Kind: api.ChangeForget, RoomID: r.RoomID, EventID: r.EventID})
 		return err
 	})
 	return &res, err
