@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/matrix-org/dendrite/common/filters"
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
@@ -23,11 +24,11 @@ type viewer struct {
 }
 
 // wants tells whether the viewer wants an event.
-func (v *viewer) wants(f *eventFilter, ev *event) bool {
+func (v *viewer) wants(f *filters.Event, ev *event) bool {
 	if _, ignored := v.ignored[ev.Sender()]; ignored && !ev.IsState() {
 		return false
 	}
-	return f.wantsEvent(ev)
+	return f.WantsEvent(ev.Event)
 }
 
 // pathID reads an identifier of the path.
