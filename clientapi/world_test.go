@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -196,6 +197,17 @@ func (w *world) serveUsers() {
 	userapi.PutAccountData.Serve(w.caller, func(_ context.Context, r *userapi.PutAccountDataRequest) (*userapi.WriteResponse, error) {
 		w.setData(r.UserID, r.RoomID, r.Type, string(r.Content))
 		return &userapi.WriteResponse{}, nil
+	})
+	userapi.QueryGuests.Serve(w.caller, func(_ context.Context, r *userapi.GuestsRequest) (*userapi.GuestsResponse, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		res := &userapi.GuestsResponse{}
+		for _, d := range w.devices {
+			if d.IsGuest && slices.Contains(r.UserIDs, d.UserID) {
+				res.UserIDs = append(res.UserIDs, d.UserID)
+			}
+		}
+		return res, nil
 	})
 	userapi.Forget.Serve(w.caller, func(_ context.Context, r *userapi.ForgetRequest) (*userapi.WriteResponse, error) {
 		w.mu.Lock()

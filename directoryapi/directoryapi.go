@@ -112,6 +112,8 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.BeginUpgrade.Serve(srv, s.beginUpgrade)
 	api.FinishUpgrade.Serve(srv, s.finishUpgrade)
 	api.QueryUpgrades.Serve(srv, s.queryUpgrades)
+	api.QueryGuestRooms.Serve(srv, s.queryGuestRooms)
+	api.FinishGuestRoom.Serve(srv, s.finishGuestRoom)
 }
 
 // Run keeps the view up to date until ctx is done.

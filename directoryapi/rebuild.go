@@ -132,7 +132,7 @@ func (s *Server) rebuildRoom(ctx context.Context, listed *roomserver.ListedRoom,
 	if len(state.Events) == 0 {
 		return nil // it began later
 	}
-	c := change{roomID: listed.RoomID, version: listed.Version, describes: true, joined: listed.JoinedCount}
+	c := change{seq: seq, rebuilt: true, roomID: listed.RoomID, version: listed.Version, describes: true, joined: listed.JoinedCount}
 	for _, e := range state.Events {
 		if s.watches(e.Type(), *e.StateKey()) {
 			c.set(e.Type(), *e.StateKey(), e.Event)

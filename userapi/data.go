@@ -44,6 +44,7 @@ func (s *Server) registerData(srv *rpc.Server) {
 	api.ChangePushRule.Serve(srv, s.changePushRule)
 	api.Forget.Serve(srv, s.forget)
 	api.QueryForgotten.Serve(srv, s.queryForgotten)
+	api.QueryGuests.Serve(srv, s.queryGuests)
 	api.QueryHeads.Serve(srv, s.queryHeads)
 	api.TakeJob.Serve(srv, s.takeJob)
 	api.RenewJob.Serve(srv, s.renewJob)
@@ -314,4 +315,9 @@ func (s *Server) queryForgotten(ctx context.Context, r *api.ForgottenRequest) (*
 func (s *Server) queryHeads(ctx context.Context, _ *api.HeadsRequest) (*api.HeadsResponse, error) {
 	seqs, err := s.db.Heads(ctx)
 	return &api.HeadsResponse{Seqs: seqs}, err
+}
+
+func (s *Server) queryGuests(ctx context.Context, r *api.GuestsRequest) (*api.GuestsResponse, error) {
+	guests, err := s.db.Guests(ctx, r.UserIDs)
+	return &api.GuestsResponse{UserIDs: guests}, err
 }

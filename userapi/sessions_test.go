@@ -2,6 +2,7 @@ package userapi
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -329,6 +330,11 @@ func TestGuestUpgrade(t *testing.T) {
 		isGuest := func() bool {
 			res, err := s.verifyToken(t.Context(), &api.VerifyTokenRequest{Token: guest.AccessToken})
 			w.check(err)
+			list, err := s.queryGuests(t.Context(), &api.GuestsRequest{UserIDs: []string{alice, "@g:test", "@nobody:test"}})
+			w.check(err)
+			if res.Device.IsGuest != slices.Equal(list.UserIDs, []string{"@g:test"}) {
+				t.Errorf("guests are %v", list.UserIDs)
+			}
 			return res.Device.IsGuest
 		}
 		if !isGuest() {

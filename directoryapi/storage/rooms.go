@@ -62,7 +62,7 @@ func (d *Database) SetJoined(ctx context.Context, tx *sqldb.Tx, roomID string, j
 
 // PurgeRoom removes all that is about a room within a transaction.
 func (d *Database) PurgeRoom(ctx context.Context, tx *sqldb.Tx, roomID string) error {
-	for _, text := range []string{deleteRoom, deleteRoomMemberships, deleteRoomAnnotations, deletePublished, deleteRoomAliases} {
+	for _, text := range []string{deleteRoom, deleteRoomMemberships, deleteRoomAnnotations, deletePublished, deleteRoomAliases, purgeGuestRoom} {
 		if _, err := tx.Exec(ctx, text, roomID); err != nil {
 			return err
 		}
@@ -83,24 +83,8 @@ func (d *Database) ClearRoom(ctx context.Context, tx *sqldb.Tx, roomID string) e
 
 // KnownRooms returns IDs of rooms of which the view has anything, in the order
 // of the database, after one of them.
-func (d *Database) KnownRooms(ctx context.Context, after string, limit int) (out []string, err error) {
-	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {
-		out = nil
-		rows, err := tx.Query(ctx, selectKnownRooms, after, limit)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id string
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			out = append(out, id)
-		}
-		return rows.Err()
-	})
-	return out, err
+func (d *Database) KnownRooms(ctx context.Context, after string, limit int) ([]string, error) {
+	return d.texts(ctx, selectKnownRooms, after, limit)
 }
 
 // Rooms reads rows, with their published flags; unknown rooms are left out.
