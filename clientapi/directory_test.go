@@ -195,6 +195,7 @@ func TestUpgrade(t *testing.T) {
 			"creation_content":{"type":"m.space","m.federate":false}}`, versions[0], name))
 		w.must("bob", "POST", "/rooms/"+old+"/join", ``)
 		w.setData("@bob:test", old, "m.tag", `{"tags":{"m.favourite":{}}}`)
+		w.setData("@alice:test", old, "m.tag", `{"tags":{"m.lowpriority":{}}}`)
 		w.setData("@bob:test", "", "m.direct", fmt.Sprintf(`{"@alice:test":[%q]}`, old))
 		w.expect("403 M_FORBIDDEN", "bob", "POST", "/rooms/"+old+"/upgrade", `{"new_version":"12"}`)
 		a := w.must("alice", "POST", "/rooms/"+old+"/upgrade", fmt.Sprintf(`{"new_version":%q,"additional_creators":["@dan:test"]}`, versions[1]))
@@ -226,6 +227,16 @@ func TestUpgrade(t *testing.T) {
 		w.must("bob", "POST", "/rooms/"+replacement+"/join", ``)
 		if w.data["@bob:test|"+replacement+"|m.tag"] == nil || !strings.Contains(string(w.data["@bob:test||m.direct"]), replacement) {
 			t.Errorf("%s: tags were not carried over", name)
+		}
+		for _, user := range []string{"@alice:test", "@bob:test"} {
+			if w.data[user+"|"+replacement+"|m.tag"] == nil || string(w.data[user+"|"+replacement+"|rules of"]) != old {
+				t.Errorf("%s: what %s had set was not carried over", name, user)
+			}
+		}
+		claims := w.create("alice", fmt.Sprintf(`{"preset":"public_chat","creation_content":{"predecessor":{"room_id":%q}}}`, old))
+		w.must("bob", "POST", "/rooms/"+claims+"/join", ``)
+		if w.data["@bob:test|"+claims+"|m.tag"] != nil || w.data["@bob:test|"+claims+"|rules of"] != nil {
+			t.Errorf("%s: a room that only claims to be the replacement got what was set", name)
 		}
 	}
 	room := w.create("alice", `{}`)

@@ -93,7 +93,9 @@ func (s *Server) putMember(r *httpapi.Request, roomID, target string, body jsont
 	}
 	id, err := s.appendOne(ctx, roomID, "", event)
 	if err == nil && own && is.Membership == "join" {
-		err = s.guestStays(ctx, r.Device, roomID)
+		if err = s.guestStays(ctx, r.Device, roomID); err == nil {
+			s.carryOver(ctx, r.Device.UserID, roomID)
+		}
 	}
 	return id, err
 }

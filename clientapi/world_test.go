@@ -198,6 +198,10 @@ func (w *world) serveUsers() {
 		w.setData(r.UserID, r.RoomID, r.Type, string(r.Content))
 		return &userapi.WriteResponse{}, nil
 	})
+	userapi.ChangePushRule.Serve(w.caller, func(_ context.Context, r *userapi.ChangePushRuleRequest) (*userapi.WriteResponse, error) {
+		w.setData(r.UserID, r.Rule.ID, "rules of", r.Before)
+		return &userapi.WriteResponse{}, nil
+	})
 	userapi.QueryGuests.Serve(w.caller, func(_ context.Context, r *userapi.GuestsRequest) (*userapi.GuestsResponse, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -268,7 +268,11 @@ func (s *Server) changePushRule(ctx context.Context, r *api.ChangePushRuleReques
 		if err != nil {
 			return err
 		}
-		if err := changeRule(rules, r); err != nil {
+		if r.Change == api.RuleCopy {
+			if !rules.CopyRoom(r.Before, r.Rule.ID) {
+				return nil
+			}
+		} else if err := changeRule(rules, r); err != nil {
 			return err
 		}
 		content, err := rules.Content()

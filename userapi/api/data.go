@@ -77,6 +77,9 @@ const (
 	RuleDelete  RuleChange = "delete"
 	RuleEnable  RuleChange = "enable"
 	RuleActions RuleChange = "actions"
+	// RuleCopy gives the room that is the Rule's ID the rules of the room that
+	// Before names.
+	RuleCopy RuleChange = "copy"
 )
 
 // ChangePushRuleRequest is one change of push rules.
