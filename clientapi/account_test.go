@@ -83,6 +83,8 @@ func TestAccounts(t *testing.T) {
 		{"403 M_FORBIDDEN", "", "POST", "/login", `{"type":"m.login.password","user":"alice","password":"x"}`},
 		{"400 M_UNKNOWN", "", "POST", "/login", `{"type":"m.login.magic"}`},
 		{"200", "", "POST", "/login", `{"type":"m.login.password","identifier":{"type":"m.id.user","user":"alice"},"password":"secret"}`},
+		{"200", "", "POST", "/login", `{"type":"m.login.password","identifier":{"type":"m.id.user","user":"ALICE"},"password":"secret"}`},
+		{"200", "", "POST", "/login", `{"type":"m.login.password","user":"@Alice:test","password":"secret"}`},
 		{"200", alice, "GET", "/account/whoami", ``},
 		{"401 M_UNKNOWN_TOKEN", "nonsense", "GET", "/account/whoami", ``},
 		{"200", alice, "GET", "/devices/D", ``},

@@ -133,12 +133,12 @@ func (s *Server) queryAccountData(ctx context.Context, r *api.AccountDataRequest
 // storeAccountData stores an event, or deletes it, with its change.
 func (s *Server) storeAccountData(ctx context.Context, tx *sqldb.Tx, userID, roomID, typ string, content jsontext.Value) (res api.WriteResponse, err error) {
 	if content != nil {
-		n, err := s.db.CountAccountData(ctx, tx, userID)
+		n, err := s.db.CountAccountData(ctx, tx, userID, roomID, typ)
 		if err != nil {
 			return res, err
 		}
 		if n >= maxAccountData {
-			return res, matrixerror.Forbidden("There is too much account data")
+			return res, matrixerror.UserLimit(403, "There is too much account data")
 		}
 	}
 	changed, err := s.db.PutAccountData(ctx, tx, userID, roomID, typ, content)
