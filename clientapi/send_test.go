@@ -249,3 +249,28 @@ func TestMembersAt(t *testing.T) {
 		})
 	}
 }
+
+func TestThreadRoots(t *testing.T) {
+	w := newWorld(t)
+	in := "/rooms/" + w.create("alice", `{}`)
+	n := 0
+	send := func(want, relates string) string {
+		t.Helper()
+		n++
+		id, _ := w.expect(want, "alice", "PUT", fmt.Sprintf("%s/send/m.room.message/%d", in, n), `{"body":"m.thread"`+relates+`}`).body["event_id"].(string)
+		return id
+	}
+	to := func(typ, id string) string {
+		return `,"m.new_content":{},"m.relates_to":{"rel_type":"` + typ + `","event_id":"` + id + `"}`
+	}
+	root := send("200", ``)
+	reply := send("200", `,"m.relates_to":{"m.in_reply_to":{"event_id":"`+root+`"}}`)
+	child := send("200", to("m.thread", root))
+	edit := send("200", to("m.replace", root))
+	send("200", to("m.thread", reply))
+	send("200", to("m.thread", "$unknown"))
+	send("400 M_UNKNOWN", to("m.thread", child))
+	send("400 M_UNKNOWN", to("m.thread", edit))
+	send("200", to("m.reference", child))
+	w.expect("403 M_FORBIDDEN", "bob", "PUT", in+"/send/m.room.message/x", `{"body":"x"`+to("m.thread", root)+`}`)
+}

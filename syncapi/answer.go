@@ -178,8 +178,8 @@ func (a *answer) classify(m *membership) *part {
 		if !first && p.now.Seq <= since {
 			return nil
 		}
-		// spec: client-server-api §ignoring-users
-		if _, ignored := a.ignored[p.now.Sender]; ignored {
+		// spec: client-server-api §ignoring-users, §invite-permission
+		if _, ignored := a.ignored[p.now.Sender]; ignored || a.u.uninvited {
 			return nil
 		}
 		return p
