@@ -273,3 +273,41 @@ func TestUpgradeTakenUp(t *testing.T) {
 		t.Errorf("left behind: %+v, %v", res, err)
 	}
 }
+
+// TestRoomSummary: whoever could join, read or knock, or is asked in, is told
+// what a room is, and nobody else that there is one.
+func TestRoomSummary(t *testing.T) {
+	w := newWorld(t)
+	open := w.create("alice", `{"preset":"public_chat","name":"Open","room_alias_name":"open","creation_content":{"type":"m.space"}}`)
+	w.must("bob", "POST", "/rooms/"+open+"/join", ``)
+	with := func(typ, content string) string {
+		return w.create("alice", `{"initial_state":[{"type":"`+typ+`","state_key":"","content":`+content+`}]}`)
+	}
+	private, readable := with("m.room.encryption", `{"algorithm":"m.megolm.v1.aes-sha2"}`), with("m.room.history_visibility", `{"history_visibility":"world_readable"}`)
+	knock := with("m.room.join_rules", `{"join_rule":"knock"}`)
+	restricted := with("m.room.join_rules", `{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"`+open+`"}]}`)
+	w.must("alice", "POST", "/rooms/"+private+"/invite", `{"user_id":"@dan:test"}`)
+	w.must("alice", "GET", "/joined_rooms", ``) // the directory has it all
+	for _, c := range []struct{ user, room, want, membership string }{
+		{"", open, "200", ""}, {"", "%23open:test", "200", ""}, {"carol", open, "200", ""}, {"bob", open, "200", "join"},
+		{"", private, "404 M_NOT_FOUND", ""}, {"bob", private, "404 M_NOT_FOUND", ""}, {"dan", private, "200", "invite"}, {"alice", private, "200", "join"},
+		{"", readable, "200", ""}, {"", knock, "200", ""}, {"", restricted, "404 M_NOT_FOUND", ""}, {"carol", restricted, "404 M_NOT_FOUND", ""}, {"bob", restricted, "200", ""},
+		{"bob", "!none:test", "404 M_NOT_FOUND", ""}, {"bob", "%23none:test", "404 M_NOT_FOUND", ""}, {"bob", "x", "400 M_INVALID_PARAM", ""},
+	} {
+		a := w.expect(c.want, c.user, "GET", "/_matrix/client/v1/room_summary/"+c.room, ``)
+		if got, _ := a.body["membership"].(string); got != c.membership {
+			t.Errorf("%s of %s: membership %q", c.room, c.user, got)
+		}
+	}
+	a := w.must("bob", "GET", "/_matrix/client/v1/room_summary/"+open, ``).body
+	if a["name"] != "Open" || a["room_type"] != "m.space" || a["num_joined_members"] != 2.0 || a["canonical_alias"] != "#open:test" || a["room_id"] != open ||
+		a["join_rule"] != "public" || a["guest_can_join"] != false || a["world_readable"] != false || a["room_version"] != "12" {
+		t.Errorf("%v", a)
+	}
+	if a := w.must("dan", "GET", "/_matrix/client/v1/room_summary/"+private, ``).body; a["encryption"] != "m.megolm.v1.aes-sha2" {
+		t.Errorf("%v", a)
+	}
+	if a := w.must("bob", "GET", "/_matrix/client/v1/room_summary/"+restricted, ``).body; fmt.Sprint(a["allowed_room_ids"]) != "["+open+"]" {
+		t.Errorf("%v", a)
+	}
+}

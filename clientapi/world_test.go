@@ -247,10 +247,14 @@ func (a answer) String() string {
 	return fmt.Sprint(a.status)
 }
 
-// do sends a request as a user; the path is behind /_matrix/client/v3.
+// do sends a request as a user; the path is behind /_matrix/client/v3, if it
+// does not begin with /_matrix itself.
 func (w *world) do(user, method, path, body string) answer {
 	w.t.Helper()
-	r := httptest.NewRequest(method, v3+path, strings.NewReader(body))
+	if !strings.HasPrefix(path, "/_matrix/") {
+		path = v3 + path
+	}
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	if user != "" {
 		r.Header.Set("Authorization", "Bearer "+user)
 	}
