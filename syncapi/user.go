@@ -165,7 +165,7 @@ func (u *user) setAccount(roomID, typ string, seq int64, content jsontext.Value)
 	case typeIgnored:
 		u.ignored = parseIgnored(content)
 	case typeInvites:
-		u.uninvited = blocksInvites(content)
+		u.uninvited = userapi.BlocksInvites(content)
 	case typePushRules:
 		u.rules, u.compiled = content, nil
 	}
@@ -173,18 +173,9 @@ func (u *user) setAccount(roomID, typ string, seq int64, content jsontext.Value)
 
 const (
 	typeIgnored   = "m.ignored_user_list"
-	typeInvites   = "m.invite_permission_config"
+	typeInvites   = userapi.TypeInvitePermission
 	typePushRules = "m.push_rules"
 )
-
-// blocksInvites reads m.invite_permission_config; what is not one blocks nothing.
-// spec: client-server-api §invite-permission
-func blocksInvites(content jsontext.Value) bool {
-	var config struct {
-		DefaultAction string `json:"default_action"`
-	}
-	return len(content) > 0 && json.Unmarshal(content, &config) == nil && config.DefaultAction == "block"
-}
 
 // parseIgnored reads m.ignored_user_list; what is not one ignores nobody.
 // spec: client-server-api §ignoring-users
@@ -335,7 +326,7 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 		u.accountSeq = max(u.accountSeq, m.Seq)
 	}
 	global := data.Data[""]
-	u.ignored, u.uninvited = parseIgnored(global[typeIgnored]), blocksInvites(global[typeInvites])
+	u.ignored, u.uninvited = parseIgnored(global[typeIgnored]), userapi.BlocksInvites(global[typeInvites])
 	u.rules = global[typePushRules]
 	u.loaded = true
 	for _, f := range u.pending {

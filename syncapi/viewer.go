@@ -81,15 +81,7 @@ func (s *Server) catchUpRoom(ctx context.Context, roomID string) error {
 	if p := s.partition(roomID); p < len(res.Seqs) {
 		want.rooms[p] = res.Seqs[p]
 	}
-	if s.view.applied.Load().covers(want) {
-		return nil
-	}
-	waiting, cancel := context.WithTimeout(ctx, s.maxLag)
-	defer cancel()
-	if s.view.reach(waiting, want) {
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
+	if there, err := s.await(ctx, want); there || err != nil {
 		return err
 	}
 	return matrixerror.Unavailable(retryLater, "The view of rooms lags behind")
