@@ -100,19 +100,16 @@ CREATE TABLE outputs (
 );
 CREATE INDEX outputs_room ON outputs (room_nid);
 
--- The last invite or knock of our users, or the end of one, of rooms that we
--- are not in.
+-- Invites and knocks of our users, of rooms that we are not in.
 CREATE TABLE out_of_room (
     room_id    TEXT NOT NULL,
     user_id    TEXT NOT NULL,
-    output_nid BIGINT NOT NULL, -- of the output that told of it
     version    TEXT NOT NULL,
     event_id   TEXT NOT NULL,
     json       BYTEA NOT NULL,
-    stripped   BYTEA NOT NULL, -- stripped state, a JSON array; empty at an end
+    stripped   BYTEA NOT NULL, -- stripped state, a JSON array
     PRIMARY KEY (room_id, user_id)
 );
-CREATE INDEX out_of_room_output ON out_of_room (output_nid);
 
 -- Accepted requests and their verdicts (design rule 12).
 CREATE TABLE requests (
