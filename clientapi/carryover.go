@@ -7,16 +7,18 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/pushrules"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
 // carryOver brings what a user had set for a room to the room that replaced it,
-// when they join that: their tags, and whom it is a direct chat with. The join
-// stands whether this succeeds or not.
+// when they join that: their push rules, their tags, and whom it is a direct
+// chat with. The join stands whether this succeeds or not.
 // spec: client-server-api §room-upgrades
 func (s *Server) carryOver(ctx context.Context, userID, roomID string) {
 	if err := s.tryCarryOver(ctx, userID, roomID); err != nil {
-		s.logger.WithError(err).WithField("room_id", roomID).Warn("tags of an upgraded room were not carried over")
+		s.logger.WithError(err).WithField("room_id", roomID).Warn("What a user had set for an upgraded room was not carried over")
 	}
 }
 
@@ -29,6 +31,25 @@ func (s *Server) tryCarryOver(ctx context.Context, userID, roomID string) error 
 	if old == "" {
 		return nil
 	}
+	// Any room can claim to have replaced another one.
+	tombstone, err := s.currentContent(ctx, old, typeTombstone, "")
+	if err != nil || tombstone == nil || replacement(tombstone) != roomID {
+		if matrixerror.Is(err, "M_NOT_FOUND") {
+			return nil
+		}
+		return err
+	}
+	_, err = userapi.ChangePushRule.Call(ctx, s.caller, &userapi.ChangePushRuleRequest{
+		UserID: userID, Change: userapi.RuleCopy, Before: old, Rule: pushrules.Rule{ID: roomID},
+	})
+	if err != nil {
+		return err
+	}
+	return s.carryOverData(ctx, userID, old, roomID)
+}
+
+// carryOverData copies tags, and adds the new room to direct chats.
+func (s *Server) carryOverData(ctx context.Context, userID, old, roomID string) error {
 	res, err := userapi.QueryAccountData.Call(ctx, s.caller, &userapi.AccountDataRequest{
 		UserID: userID, RoomIDs: []string{"", old, roomID}, Types: []string{"m.tag", "m.direct"},
 	})
@@ -64,6 +85,17 @@ func predecessor(create jsontext.Value) string {
 		return ""
 	}
 	return is.Predecessor.RoomID
+}
+
+// replacement is the room that a tombstone names.
+func replacement(tombstone jsontext.Value) string {
+	var is struct {
+		Replacement string `json:"replacement_room"`
+	}
+	if json.Unmarshal(tombstone, &is) != nil {
+		return ""
+	}
+	return is.Replacement
 }
 
 // directWith adds the room wherever m.direct lists the old one. What has not

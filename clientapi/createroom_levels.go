@@ -43,27 +43,7 @@ func powerLevels(req *createRequest, creator string, version gomatrixserverlib.R
 	if privileged {
 		tombstone = levelTombstone
 	}
-	defaults := map[string]any{
-		"users":          users,
-		"users_default":  0,
-		"events_default": 0,
-		"state_default":  levelModerator,
-		"ban":            levelModerator,
-		"kick":           levelModerator,
-		"redact":         levelModerator,
-		"invite":         invite,
-		"notifications":  map[string]int64{"room": levelModerator},
-		"events": map[string]int64{
-			"m.room.name":               levelModerator,
-			"m.room.avatar":             levelModerator,
-			"m.room.canonical_alias":    levelModerator,
-			"m.room.power_levels":       levelAdmin,
-			"m.room.history_visibility": levelAdmin,
-			"m.room.encryption":         levelAdmin,
-			"m.room.server_acl":         levelAdmin,
-			typeTombstone:               tombstone,
-		},
-	}
+	defaults := defaultLevels(users, invite, tombstone)
 	fields := make(map[string]jsontext.Value, len(defaults))
 	for key, value := range defaults {
 		raw, err := json.Marshal(value, json.Deterministic(true))
@@ -85,6 +65,31 @@ func powerLevels(req *createRequest, creator string, version gomatrixserverlib.R
 		}
 	}
 	return json.Marshal(fields, json.Deterministic(true))
+}
+
+// defaultLevels are those that nothing overrides.
+func defaultLevels(users map[string]int64, invite, tombstone int64) map[string]any {
+	return map[string]any{
+		"users":          users,
+		"users_default":  0,
+		"events_default": 0,
+		"state_default":  levelModerator,
+		"ban":            levelModerator,
+		"kick":           levelModerator,
+		"redact":         levelModerator,
+		"invite":         invite,
+		"notifications":  map[string]int64{"room": levelModerator},
+		"events": map[string]int64{
+			"m.room.name":               levelModerator,
+			"m.room.avatar":             levelModerator,
+			"m.room.canonical_alias":    levelModerator,
+			"m.room.power_levels":       levelAdmin,
+			"m.room.history_visibility": levelAdmin,
+			"m.room.encryption":         levelAdmin,
+			"m.room.server_acl":         levelAdmin,
+			typeTombstone:               tombstone,
+		},
+	}
 }
 
 // guardTombstone sees to it that m.room.tombstone has a level above

@@ -195,6 +195,7 @@ func TestUpgrade(t *testing.T) {
 			"creation_content":{"type":"m.space","m.federate":false}}`, versions[0], name))
 		w.must("bob", "POST", "/rooms/"+old+"/join", ``)
 		w.setData("@bob:test", old, "m.tag", `{"tags":{"m.favourite":{}}}`)
+		w.setData("@alice:test", old, "m.tag", `{"tags":{"m.lowpriority":{}}}`)
 		w.setData("@bob:test", "", "m.direct", fmt.Sprintf(`{"@alice:test":[%q]}`, old))
 		w.expect("403 M_FORBIDDEN", "bob", "POST", "/rooms/"+old+"/upgrade", `{"new_version":"12"}`)
 		a := w.must("alice", "POST", "/rooms/"+old+"/upgrade", fmt.Sprintf(`{"new_version":%q,"additional_creators":["@dan:test"]}`, versions[1]))
@@ -226,6 +227,16 @@ func TestUpgrade(t *testing.T) {
 		w.must("bob", "POST", "/rooms/"+replacement+"/join", ``)
 		if w.data["@bob:test|"+replacement+"|m.tag"] == nil || !strings.Contains(string(w.data["@bob:test||m.direct"]), replacement) {
 			t.Errorf("%s: tags were not carried over", name)
+		}
+		for _, user := range []string{"@alice:test", "@bob:test"} {
+			if w.data[user+"|"+replacement+"|m.tag"] == nil || string(w.data[user+"|"+replacement+"|rules of"]) != old {
+				t.Errorf("%s: what %s had set was not carried over", name, user)
+			}
+		}
+		claims := w.create("alice", fmt.Sprintf(`{"preset":"public_chat","creation_content":{"predecessor":{"room_id":%q}}}`, old))
+		w.must("bob", "POST", "/rooms/"+claims+"/join", ``)
+		if w.data["@bob:test|"+claims+"|m.tag"] != nil || w.data["@bob:test|"+claims+"|rules of"] != nil {
+			t.Errorf("%s: a room that only claims to be the replacement got what was set", name)
 		}
 	}
 	room := w.create("alice", `{}`)
@@ -260,5 +271,43 @@ func TestUpgradeTakenUp(t *testing.T) {
 	res, err := directory.QueryUpgrades.Call(t.Context(), w.caller, &directory.UpgradesRequest{Before: 1 << 60})
 	if err != nil || len(res.Upgrades) != 0 {
 		t.Errorf("left behind: %+v, %v", res, err)
+	}
+}
+
+// TestRoomSummary: whoever could join, read or knock, or is asked in, is told
+// what a room is, and nobody else that there is one.
+func TestRoomSummary(t *testing.T) {
+	w := newWorld(t)
+	open := w.create("alice", `{"preset":"public_chat","name":"Open","room_alias_name":"open","creation_content":{"type":"m.space"}}`)
+	w.must("bob", "POST", "/rooms/"+open+"/join", ``)
+	with := func(typ, content string) string {
+		return w.create("alice", `{"initial_state":[{"type":"`+typ+`","state_key":"","content":`+content+`}]}`)
+	}
+	private, readable := with("m.room.encryption", `{"algorithm":"m.megolm.v1.aes-sha2"}`), with("m.room.history_visibility", `{"history_visibility":"world_readable"}`)
+	knock := with("m.room.join_rules", `{"join_rule":"knock"}`)
+	restricted := with("m.room.join_rules", `{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"`+open+`"}]}`)
+	w.must("alice", "POST", "/rooms/"+private+"/invite", `{"user_id":"@dan:test"}`)
+	w.must("alice", "GET", "/joined_rooms", ``) // the directory has it all
+	for _, c := range []struct{ user, room, want, membership string }{
+		{"", open, "200", ""}, {"", "%23open:test", "200", ""}, {"carol", open, "200", ""}, {"bob", open, "200", "join"},
+		{"", private, "404 M_NOT_FOUND", ""}, {"bob", private, "404 M_NOT_FOUND", ""}, {"dan", private, "200", "invite"}, {"alice", private, "200", "join"},
+		{"", readable, "200", ""}, {"", knock, "200", ""}, {"", restricted, "404 M_NOT_FOUND", ""}, {"carol", restricted, "404 M_NOT_FOUND", ""}, {"bob", restricted, "200", ""},
+		{"bob", "!none:test", "404 M_NOT_FOUND", ""}, {"bob", "%23none:test", "404 M_NOT_FOUND", ""}, {"bob", "x", "400 M_INVALID_PARAM", ""},
+	} {
+		a := w.expect(c.want, c.user, "GET", "/_matrix/client/v1/room_summary/"+c.room, ``)
+		if got, _ := a.body["membership"].(string); got != c.membership {
+			t.Errorf("%s of %s: membership %q", c.room, c.user, got)
+		}
+	}
+	a := w.must("bob", "GET", "/_matrix/client/v1/room_summary/"+open, ``).body
+	if a["name"] != "Open" || a["room_type"] != "m.space" || a["num_joined_members"] != 2.0 || a["canonical_alias"] != "#open:test" || a["room_id"] != open ||
+		a["join_rule"] != "public" || a["guest_can_join"] != false || a["world_readable"] != false || a["room_version"] != "12" {
+		t.Errorf("%v", a)
+	}
+	if a := w.must("dan", "GET", "/_matrix/client/v1/room_summary/"+private, ``).body; a["encryption"] != "m.megolm.v1.aes-sha2" {
+		t.Errorf("%v", a)
+	}
+	if a := w.must("bob", "GET", "/_matrix/client/v1/room_summary/"+restricted, ``).body; fmt.Sprint(a["allowed_room_ids"]) != "["+open+"]" {
+		t.Errorf("%v", a)
 	}
 }

@@ -53,6 +53,7 @@ func (s *Server) roomEndpoints() []httpapi.Endpoint {
 		{Method: "DELETE", Path: v3 + "/directory/room/{roomAlias}", Access: httpapi.User, Limit: httpapi.LimitRequest, Handler: s.deleteAlias},
 		{Method: "GET", Path: v3 + "/directory/list/room/{roomId}", Access: httpapi.Public, Limit: httpapi.LimitRequest, Handler: s.getVisibility},
 		{Method: "PUT", Path: v3 + "/directory/list/room/{roomId}", Access: httpapi.User, Limit: httpapi.LimitRequest, Handler: s.putVisibility},
+		{Method: "GET", Path: "/_matrix/client/v1/room_summary/{roomIdOrAlias}", Access: httpapi.Optional, Limit: httpapi.LimitRequest, Handler: s.getRoomSummary},
 		{Method: "GET", Path: v3 + "/publicRooms", Access: publicRooms, Limit: httpapi.LimitRequest, Handler: s.getPublicRooms},
 		{Method: "POST", Path: v3 + "/publicRooms", Access: httpapi.User, Limit: httpapi.LimitRequest, Handler: s.postPublicRooms},
 	}

@@ -36,6 +36,9 @@ func (s *Server) runJobs(ctx context.Context) {
 		if err := s.takeJobs(ctx); err != nil && ctx.Err() == nil {
 			s.logger.WithError(err).Warn("Jobs of accounts cannot be done now")
 		}
+		if err := s.withdrawGuests(ctx); err != nil && ctx.Err() == nil {
+			s.logger.WithError(err).Warn("Guests cannot be made to leave now; it is tried again later")
+		}
 		select {
 		case <-ctx.Done():
 			return

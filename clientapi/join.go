@@ -87,6 +87,9 @@ func (s *Server) join(r *httpapi.Request, roomID string) (any, error) {
 	if _, err := s.writer.Append(ctx, &api.InputRecord{RoomID: roomID, Events: append(events, event)}); err != nil {
 		return nil, unknownRoom(err)
 	}
+	if err := s.guestStays(ctx, r.Device, roomID); err != nil {
+		return nil, err
+	}
 	s.carryOver(ctx, r.Device.UserID, roomID)
 	return &roomIDResponse{RoomID: roomID}, nil
 }

@@ -1,15 +1,12 @@
 package clientapi
 
 import (
-	"context"
-
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	directory "github.com/matrix-org/dendrite/directoryapi/api"
 	"github.com/matrix-org/dendrite/roomserver/api"
-	syncapi "github.com/matrix-org/dendrite/syncapi/api"
 )
 
 // getMembers serves GET /rooms/{roomId}/members.
@@ -33,7 +30,7 @@ func (s *Server) getMembers(r *httpapi.Request) (any, error) {
 		return nil, err
 	}
 	if at := r.QueryString("at"); at != "" {
-		if view, err = s.viewAt(ctx, roomID, view, at); err != nil {
+		if view, err = s.viewAt(ctx, roomID, r.Device.UserID, view, at); err != nil {
 			return nil, err
 		}
 	}
@@ -127,22 +124,4 @@ func (s *Server) getJoinedRooms(r *httpapi.Request) (any, error) {
 	return struct {
 		JoinedRooms []string `json:"joined_rooms"`
 	}{ids}, nil
-}
-
-// viewAt moves a view back to a token, but not past what the user may see.
-func (s *Server) viewAt(ctx context.Context, roomID string, v view, token string) (view, error) {
-	res, err := syncapi.QueryPosition.Call(ctx, s.caller, &syncapi.PositionRequest{RoomID: roomID, Token: token})
-	if err != nil {
-		return view{}, err
-	}
-	seq := res.Position.Seq
-	if res.Position.Sub < 0 {
-		seq--
-	}
-	if v.current || seq < v.atSeq {
-		// The state before the first event of a partition is asked for as the
-		// state right after it: that room has at most its create event then.
-		return view{atSeq: max(seq, 1), joined: v.joined}, nil
-	}
-	return v, nil
 }

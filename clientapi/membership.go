@@ -3,8 +3,6 @@ package clientapi
 import (
 	"context"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
@@ -183,22 +181,12 @@ func (s *Server) checkInvitee(ctx context.Context, userID string) error {
 		return err
 	}
 	res, err := userapi.QueryAccountData.Call(ctx, s.caller, &userapi.AccountDataRequest{
-		UserID: userID, RoomIDs: []string{""}, Types: []string{"m.invite_permission_config"},
+		UserID: userID, RoomIDs: []string{""}, Types: []string{userapi.TypeInvitePermission},
 	})
 	if err != nil {
 		return err
 	}
-	config, ok := res.Data[""]["m.invite_permission_config"]
-	if !ok {
-		return nil
-	}
-	var permission struct {
-		DefaultAction string `json:"default_action"`
-	}
-	if err := json.Unmarshal(config, &permission); err != nil {
-		return nil // not an object with that string: nothing is blocked
-	}
-	if permission.DefaultAction == "block" {
+	if userapi.BlocksInvites(res.Data[""][userapi.TypeInvitePermission]) {
 		return matrixerror.New(403, "M_INVITE_BLOCKED", "%s does not take invites", userID)
 	}
 	return nil

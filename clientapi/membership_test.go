@@ -2,6 +2,8 @@ package clientapi
 
 import (
 	"testing"
+
+	directory "github.com/matrix-org/dendrite/directoryapi/api"
 )
 
 func TestInviteJoinLeave(t *testing.T) {
@@ -119,7 +121,51 @@ func TestGuests(t *testing.T) {
 	open := w.create("alice", `{"preset":"public_chat","initial_state":[{"type":"m.room.guest_access","content":{"guest_access":"can_join"}}]}`)
 	w.expect("403 M_GUEST_ACCESS_FORBIDDEN", "guest", "POST", "/rooms/"+closed+"/join", `{}`)
 	w.expect("403 M_GUEST_ACCESS_FORBIDDEN", "guest", "PUT", "/rooms/"+closed+"/state/m.room.member/@guest:test", `{"membership":"join"}`)
+	w.expect("403 M_GUEST_ACCESS_FORBIDDEN", "guest", "PUT", "/rooms/"+closed+"/state/m.room.member/@guest:test",
+		`{"membership":"join","join_authorised_via_users_server":"@alice:test"}`)
 	w.expect("200", "guest", "POST", "/rooms/"+open+"/join", `{}`)
+}
+
+// TestGuestsLeave: where guest access ends, those who are guests leave and the
+// others stay, whoever looks and however often.
+func TestGuestsLeave(t *testing.T) {
+	w := newWorld(t)
+	w.device("guest").IsGuest = true
+	const open = `{"preset":"public_chat","initial_state":[{"type":"m.room.guest_access","content":{"guest_access":"can_join"}}]}`
+	forbidden, removed, again, other := w.create("alice", open), w.create("alice", open), w.create("alice", open), w.create("alice", open)
+	for _, room := range []string{forbidden, removed, again, other} {
+		w.must("bob", "POST", "/rooms/"+room+"/join", `{}`)
+		w.must("guest", "POST", "/rooms/"+room+"/join", `{}`)
+	}
+	access := func(room, content string) {
+		w.must("alice", "PUT", "/rooms/"+room+"/state/m.room.guest_access", content)
+	}
+	access(forbidden, `{"guest_access":"forbidden"}`)
+	access(removed, `{}`)
+	access(again, `{"guest_access":"forbidden"}`)
+	access(again, `{"guest_access":"can_join"}`)
+	access(other, `{"guest_access":"can_join","x":1}`)
+	w.must("alice", "GET", "/joined_rooms", ``) // the directory has it all
+	for range 2 {
+		if err := w.server.withdrawGuests(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.must("alice", "GET", "/joined_rooms", ``)
+		for room, want := range map[string]string{forbidden: "leave", removed: "leave", again: "join", other: "join"} {
+			for user, want := range map[string]string{"@guest:test": want, "@bob:test": "join"} {
+				a := w.must("alice", "GET", "/rooms/"+room+"/state/m.room.member/"+user, ``)
+				if a.body["membership"] != want {
+					t.Errorf("%s in %s: %s", user, room, a.raw)
+				}
+			}
+		}
+	}
+	res, err := directory.QueryGuestRooms.Call(t.Context(), w.caller, &directory.GuestRoomsRequest{Limit: 10})
+	if err != nil || len(res.Rooms) != 0 {
+		t.Errorf("still to be looked at: %+v, %v", res, err)
+	}
+	access(forbidden, `{"guest_access":"can_join"}`)
+	w.expect("200", "guest", "POST", "/rooms/"+forbidden+"/join", `{}`)
 }
 
 func TestForget(t *testing.T) {

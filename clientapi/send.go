@@ -19,7 +19,7 @@ const typeRedaction = "m.room.redaction"
 // spec: client-server-api §put_matrixclientv3roomsroomidsendeventtypetxnid
 //
 // Nothing is asked before the record is logged, but for reactions, which must
-// not be repeated, and for suspended users: whether the user is in the room and
+// not be repeated, for threads, which start nowhere else, and for suspended users: whether the user is in the room and
 // may send is decided by the room server, in order with everything else.
 func (s *Server) send(r *httpapi.Request) (any, error) {
 	ctx := r.Context()
@@ -53,6 +53,9 @@ func (s *Server) send(r *httpapi.Request) (any, error) {
 		}
 	}
 	if err := s.checkAnnotation(ctx, r.Device, roomID, typ, txnID, content); err != nil {
+		return nil, err
+	}
+	if err := s.checkThread(ctx, r.Device, roomID, content); err != nil {
 		return nil, err
 	}
 	requestID := transactionID(r.Device, "PUT", "/rooms/"+roomID+"/send/"+typ, txnID)

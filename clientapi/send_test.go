@@ -198,6 +198,7 @@ func TestMembers(t *testing.T) {
 			t.Errorf("%s: %d members", query, got)
 		}
 	}
+	w.expect("403 M_FORBIDDEN", "dan", "GET", in+"/members?at="+before, "")
 	w.expect("400 M_INVALID_PARAM", "alice", "GET", in+"/members?membership=x", "")
 	w.expect("400 M_INVALID_PARAM", "alice", "GET", in+"/members?at=x", "")
 	w.expect("403 M_FORBIDDEN", "dan", "GET", in+"/members", "")
@@ -205,4 +206,71 @@ func TestMembers(t *testing.T) {
 	if len(joined) != 2 || joined["@bob:test"].(map[string]any)["avatar_url"] != nil {
 		t.Errorf("joined %v", joined)
 	}
+}
+
+// TestMembersAt: the members of an earlier time are those that the requester
+// may see: who was not there yet and may not see the history sees those that
+// were there when they joined, who has left those of the leave.
+func TestMembersAt(t *testing.T) {
+	for visibility, want := range map[string]struct{ early, invited, late int }{
+		"world_readable": {1, 3, 4}, "shared": {1, 3, 4}, "invited": {4, 3, 4}, "joined": {4, 4, 4},
+	} {
+		t.Run(visibility, func(t *testing.T) {
+			w := newWorld(t)
+			room := w.create("alice", `{"preset":"public_chat","initial_state":[{"type":"m.room.history_visibility","content":{"history_visibility":"`+visibility+`"}}]}`)
+			in := "/rooms/" + room
+			note := func(n string) string {
+				return w.must("alice", "PUT", in+"/send/m.x/"+n, `{}`).body["event_id"].(string)
+			}
+			early := note("1")
+			w.must("dan", "POST", in+"/join", ``)
+			w.must("alice", "POST", in+"/invite", `{"user_id":"@bob:test"}`)
+			invited := note("2")
+			w.must("eve", "POST", in+"/join", ``)
+			w.must("bob", "POST", in+"/join", ``)
+			late := note("3")
+			w.must("fay", "POST", in+"/join", ``)
+			for range 2 { // joined, then left
+				for at, n := range map[string]int{early: want.early, invited: want.invited, late: want.late} {
+					a := w.must("bob", "GET", in+"/members?at="+at, "")
+					if got := len(a.body["chunk"].([]any)); got != n {
+						t.Errorf("at %s: %d members, want %d", at, got, n)
+					}
+				}
+				w.do("bob", "POST", in+"/leave", ``)
+			}
+			w.must("gus", "POST", in+"/join", ``)
+			if a := w.must("bob", "GET", in+"/members?at="+note("4"), ""); len(a.body["chunk"].([]any)) != 5 {
+				t.Errorf("after the leave: %s", a.raw)
+			}
+			w.expect(map[bool]string{true: "200", false: "403 M_FORBIDDEN"}[visibility == "world_readable"], "zoe", "GET", in+"/members?at="+early, "")
+			w.must("alice", "PUT", in+"/state/m.room.history_visibility", `{"history_visibility":"world_readable"}`)
+			w.expect(map[bool]string{true: "200", false: "403 M_FORBIDDEN"}[visibility == "world_readable"], "zoe", "GET", in+"/members?at="+early, "")
+		})
+	}
+}
+
+func TestThreadRoots(t *testing.T) {
+	w := newWorld(t)
+	in := "/rooms/" + w.create("alice", `{}`)
+	n := 0
+	send := func(want, relates string) string {
+		t.Helper()
+		n++
+		id, _ := w.expect(want, "alice", "PUT", fmt.Sprintf("%s/send/m.room.message/%d", in, n), `{"body":"m.thread"`+relates+`}`).body["event_id"].(string)
+		return id
+	}
+	to := func(typ, id string) string {
+		return `,"m.new_content":{},"m.relates_to":{"rel_type":"` + typ + `","event_id":"` + id + `"}`
+	}
+	root := send("200", ``)
+	reply := send("200", `,"m.relates_to":{"m.in_reply_to":{"event_id":"`+root+`"}}`)
+	child := send("200", to("m.thread", root))
+	edit := send("200", to("m.replace", root))
+	send("200", to("m.thread", reply))
+	send("200", to("m.thread", "$unknown"))
+	send("400 M_UNKNOWN", to("m.thread", child))
+	send("400 M_UNKNOWN", to("m.thread", edit))
+	send("200", to("m.reference", child))
+	w.expect("403 M_FORBIDDEN", "bob", "PUT", in+"/send/m.room.message/x", `{"body":"x"`+to("m.thread", root)+`}`)
 }

@@ -91,7 +91,13 @@ func (s *Server) putMember(r *httpapi.Request, roomID, target string, body jsont
 	if event.Proto.TS, err = appserviceTime(r); err != nil {
 		return nil, err
 	}
-	return s.appendOne(ctx, roomID, "", event)
+	id, err := s.appendOne(ctx, roomID, "", event)
+	if err == nil && own && is.Membership == "join" {
+		if err = s.guestStays(ctx, r.Device, roomID); err == nil {
+			s.carryOver(ctx, r.Device.UserID, roomID)
+		}
+	}
+	return id, err
 }
 
 // completeJoin adds to a join that a client wrote who authorises it, where the
@@ -101,8 +107,14 @@ func (s *Server) completeJoin(ctx context.Context, d *httpapi.Device, roomID str
 	if err != nil {
 		return nil, hideUnknown(err)
 	}
-	if current == "join" || authorised {
+	if current == "join" {
 		return body, nil
+	}
+	if authorised {
+		if d.IsGuest {
+			err = s.guestsMayJoin(ctx, roomID)
+		}
+		return body, err
 	}
 	via, err := s.mayJoin(ctx, d, roomID, current)
 	if err != nil || via == "" {

@@ -127,6 +127,7 @@ func (s *Server) upgradeSteps(ctx context.Context, up *directory.Upgrade) (strin
 	if err := s.closeRoom(ctx, up, old, plan.id); err != nil {
 		return "", err
 	}
+	s.carryOver(ctx, up.UserID, plan.id) // who has joined with it
 	return plan.id, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/filters"
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
@@ -43,7 +44,7 @@ func (s *Server) userDataEndpoints() []httpapi.Endpoint {
 // Bounds of what is stored for users, in bytes.
 const (
 	maxAccountDataBytes = 64 << 10
-	maxFilterBytes      = 16 << 10
+	maxTagBytes         = 16 << 10
 	maxProfileKey       = 255
 	maxProfileName      = 256
 	maxProfileURL       = 1000
@@ -254,7 +255,7 @@ func (s *Server) changeTag(r *httpapi.Request, content jsontext.Value) error {
 	if err := checkEventType(tag, ""); err != nil {
 		return err
 	}
-	if len(content) > maxFilterBytes {
+	if len(content) > maxTagBytes {
 		return matrixerror.TooLarge("The tag is too large")
 	}
 	_, err = userapi.PutTag.Call(r.Context(), s.caller, &userapi.PutTagRequest{UserID: r.Device.UserID, RoomID: roomID, Tag: tag, Content: content.Clone()})
@@ -270,10 +271,7 @@ func (s *Server) postFilter(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(filter) > maxFilterBytes {
-		return nil, matrixerror.TooLarge("The filter is larger than %d bytes", maxFilterBytes)
-	}
-	if err := checkFilter(filter); err != nil {
+	if _, err := filters.Parse(filter); err != nil {
 		return nil, err
 	}
 	res, err := userapi.PutFilter.Call(r.Context(), s.caller, &userapi.PutFilterRequest{UserID: r.Device.UserID, Filter: filter})
@@ -281,45 +279,6 @@ func (s *Server) postFilter(r *httpapi.Request) (any, error) {
 		return nil, err
 	}
 	return map[string]string{"filter_id": res.FilterID}, nil
-}
-
-// eventFilter is what is checked of a filter's parts.
-// spec: client-server-api §filtering
-type eventFilter struct {
-	Limit      *float64 `json:"limit"`
-	Types      []string `json:"types"`
-	NotTypes   []string `json:"not_types"`
-	Senders    []string `json:"senders"`
-	NotSenders []string `json:"not_senders"`
-	Rooms      []string `json:"rooms"`
-	NotRooms   []string `json:"not_rooms"`
-}
-
-// checkFilter refuses what no answer could be filtered by.
-func checkFilter(filter jsontext.Value) error {
-	var doc struct {
-		EventFields []string    `json:"event_fields"`
-		EventFormat string      `json:"event_format"`
-		AccountData eventFilter `json:"account_data"`
-		Presence    eventFilter `json:"presence"`
-		Room        struct {
-			Rooms        []string    `json:"rooms"`
-			NotRooms     []string    `json:"not_rooms"`
-			IncludeLeave bool        `json:"include_leave"`
-			AccountData  eventFilter `json:"account_data"`
-			Ephemeral    eventFilter `json:"ephemeral"`
-			State        eventFilter `json:"state"`
-			Timeline     eventFilter `json:"timeline"`
-		} `json:"room"`
-	}
-	if err := json.Unmarshal(filter, &doc); err != nil {
-		return matrixerror.BadJSON("The filter is not what this endpoint takes")
-	}
-	switch doc.EventFormat {
-	case "", "client", "federation":
-		return nil
-	}
-	return matrixerror.BadJSON("event_format is neither client nor federation")
 }
 
 // getFilter serves GET /user/{userId}/filter/{filterId}.

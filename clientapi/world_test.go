@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -197,6 +198,21 @@ func (w *world) serveUsers() {
 		w.setData(r.UserID, r.RoomID, r.Type, string(r.Content))
 		return &userapi.WriteResponse{}, nil
 	})
+	userapi.ChangePushRule.Serve(w.caller, func(_ context.Context, r *userapi.ChangePushRuleRequest) (*userapi.WriteResponse, error) {
+		w.setData(r.UserID, r.Rule.ID, "rules of", r.Before)
+		return &userapi.WriteResponse{}, nil
+	})
+	userapi.QueryGuests.Serve(w.caller, func(_ context.Context, r *userapi.GuestsRequest) (*userapi.GuestsResponse, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		res := &userapi.GuestsResponse{}
+		for _, d := range w.devices {
+			if d.IsGuest && slices.Contains(r.UserIDs, d.UserID) {
+				res.UserIDs = append(res.UserIDs, d.UserID)
+			}
+		}
+		return res, nil
+	})
 	userapi.Forget.Serve(w.caller, func(_ context.Context, r *userapi.ForgetRequest) (*userapi.WriteResponse, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -231,10 +247,14 @@ func (a answer) String() string {
 	return fmt.Sprint(a.status)
 }
 
-// do sends a request as a user; the path is behind /_matrix/client/v3.
+// do sends a request as a user; the path is behind /_matrix/client/v3, if it
+// does not begin with /_matrix itself.
 func (w *world) do(user, method, path, body string) answer {
 	w.t.Helper()
-	r := httptest.NewRequest(method, v3+path, strings.NewReader(body))
+	if !strings.HasPrefix(path, "/_matrix/") {
+		path = v3 + path
+	}
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	if user != "" {
 		r.Header.Set("Authorization", "Bearer "+user)
 	}

@@ -28,8 +28,10 @@ type change struct {
 	// patches what else of it changes.
 	describes bool
 	joined    int
-	patches   []patch
-	members   []memberChange
+	// rebuilt tells that the patches are all that is known of the room.
+	rebuilt bool
+	patches []patch
+	members []memberChange
 	// annotation is what a local user has sent, redacts what was redacted.
 	annotation *storage.Annotation
 	redacts    string
@@ -178,9 +180,15 @@ func (s *Server) writeChange(ctx context.Context, tx *sqldb.Tx, c *change) error
 	if !ok {
 		room = api.Room{RoomID: c.roomID, Federate: true}
 	}
+	could := room.GuestCanJoin || c.rebuilt
 	room.Version, room.JoinedCount = c.version, c.joined
 	for _, p := range c.patches {
 		p(&room)
+	}
+	if could && !room.GuestCanJoin {
+		if err := s.db.PutGuestRoom(ctx, tx, c.roomID, c.seq); err != nil {
+			return err
+		}
 	}
 	return s.db.PutRoom(ctx, tx, &room)
 }

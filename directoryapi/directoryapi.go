@@ -38,6 +38,7 @@ type Deps struct {
 type Server struct {
 	config     config.Directory
 	serverName string
+	partitions int // of room.output
 	db         *storage.Database
 	caller     rpc.Caller
 	consumer   *consumer.Consumer
@@ -74,6 +75,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	s := &Server{
 		config:     deps.Config,
 		serverName: deps.ServerName,
+		partitions: topic.Partitions,
 		db:         db,
 		caller:     deps.Caller,
 		progress:   newProgress(topic.Partitions, seqs),
@@ -110,6 +112,8 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.BeginUpgrade.Serve(srv, s.beginUpgrade)
 	api.FinishUpgrade.Serve(srv, s.finishUpgrade)
 	api.QueryUpgrades.Serve(srv, s.queryUpgrades)
+	api.QueryGuestRooms.Serve(srv, s.queryGuestRooms)
+	api.FinishGuestRoom.Serve(srv, s.finishGuestRoom)
 }
 
 // Run keeps the view up to date until ctx is done.

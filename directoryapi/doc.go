@@ -9,7 +9,7 @@
 //
 // Topics: reads room.output. Tables: aliases, published and upgrades are rows
 // that nothing else can restore, committed with fsync; rooms, memberships,
-// annotations and positions are a view of room.output, committed with the offsets of what they
+// annotations and guest_rooms (rooms that local guests have to leave) and positions are a view of room.output, committed with the offsets of what they
 // were made from.
 //
 // Asks the room server: for the state events that a record only names, and for

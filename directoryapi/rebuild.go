@@ -2,7 +2,9 @@ package directoryapi
 
 import (
 	"context"
+	"slices"
 
+	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/directoryapi/api"
 	"github.com/matrix-org/dendrite/directoryapi/storage"
@@ -17,8 +19,7 @@ const (
 )
 
 // rebuild brings the view of a partition's rooms to where the room server is,
-// without the records that say how it came there. Rooms of others, of which the
-// view has invites alone, stay as they are known.
+// without the records that say how it came there. It may be repeated.
 func (s *Server) rebuild(ctx context.Context, partition int) error {
 	heads, err := roomserver.QueryHeads.Call(ctx, s.caller, &roomserver.HeadsRequest{})
 	if err != nil {
@@ -27,6 +28,15 @@ func (s *Server) rebuild(ctx context.Context, partition int) error {
 	var seq int64
 	if partition < len(heads.Seqs) {
 		seq = heads.Seqs[partition]
+	}
+	stored, err := s.db.Positions(ctx)
+	if err != nil {
+		return err
+	}
+	if seq >= stored[partition] { // else what the room server lacks may come again
+		if err := s.dropPurged(ctx, partition); err != nil {
+			return err
+		}
 	}
 	for after := ""; ; {
 		page, err := roomserver.QueryRooms.Call(ctx, s.caller, &roomserver.RoomsRequest{Partition: partition, After: after, Limit: rebuildRooms})
@@ -43,12 +53,74 @@ func (s *Server) rebuild(ctx context.Context, partition int) error {
 			break
 		}
 	}
+	if err := s.rebuildOutOfRoom(ctx, partition); err != nil {
+		return err
+	}
 	if err := s.db.Write(ctx, func(tx *sqldb.Tx) error { return s.db.ResetPosition(ctx, tx, partition, seq) }); err != nil {
 		return err
 	}
 	s.applied[partition] = seq
 	s.progress.advance(map[int]int64{partition: seq})
 	return nil
+}
+
+// dropPurged forgets the rooms that the room server does not know any more.
+// Invites of rooms of others go with them, and come back.
+func (s *Server) dropPurged(ctx context.Context, partition int) error {
+	for after := ""; ; {
+		ids, err := s.db.KnownRooms(ctx, after, rebuildRooms)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		after = ids[len(ids)-1]
+		ids = slices.DeleteFunc(ids, func(id string) bool { return eventlog.PartitionFor(id, s.partitions) != partition })
+		res, err := roomserver.QueryRooms.Call(ctx, s.caller, &roomserver.RoomsRequest{RoomIDs: ids})
+		if err != nil {
+			return err
+		}
+		for _, r := range res.Rooms {
+			ids = slices.DeleteFunc(ids, func(id string) bool { return id == r.RoomID })
+		}
+		err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+			for _, id := range ids {
+				if err := s.db.PurgeRoom(ctx, tx, id); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// rebuildOutOfRoom notes the invites and knocks of rooms that nobody of ours is in.
+func (s *Server) rebuildOutOfRoom(ctx context.Context, partition int) error {
+	for after := int64(0); ; {
+		page, err := roomserver.QueryOutOfRoom.Call(ctx, s.caller, &roomserver.OutOfRoomRequest{Partition: partition, AfterSeq: after, Limit: rebuildRooms})
+		if err != nil {
+			return err
+		}
+		err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+			for i := range page.Memberships {
+				m := &page.Memberships[i]
+				after = m.Seq
+				event, err := m.Event()
+				if err != nil {
+					return err
+				}
+				room := api.UserRoom{RoomID: m.RoomID, Membership: event.Membership(), EventID: m.EventID}
+				if err := s.db.PutMembership(ctx, tx, m.UserID, room); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil || !page.More {
+			return err
+		}
+	}
 }
 
 // rebuildRoom makes a room's part of the view anew, as of a Seq.
@@ -60,7 +132,7 @@ func (s *Server) rebuildRoom(ctx context.Context, listed *roomserver.ListedRoom,
 	if len(state.Events) == 0 {
 		return nil // it began later
 	}
-	c := change{roomID: listed.RoomID, version: listed.Version, describes: true, joined: listed.JoinedCount}
+	c := change{seq: seq, rebuilt: true, roomID: listed.RoomID, version: listed.Version, describes: true, joined: listed.JoinedCount}
 	for _, e := range state.Events {
 		if s.watches(e.Type(), *e.StateKey()) {
 			c.set(e.Type(), *e.StateKey(), e.Event)

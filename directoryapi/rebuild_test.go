@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -85,25 +86,53 @@ func TestRebuild(t *testing.T) {
 		}
 	})
 	n := 0
-	send := func(sender, typ string, stateKey *string, content string) {
+	submit := func(rec roomapi.InputRecord, lines ...[]byte) {
 		t.Helper()
 		n++
-		rec := &roomapi.InputRecord{V: 1, RequestID: fmt.Sprint("r", n), Origin: "test", TS: 1_700_000_000_000, RoomID: roomID, Kind: roomapi.KindNew, RoomVersion: "11",
-			Answer: -1, Events: []roomapi.InputEvent{{Proto: &roomapi.Proto{Type: typ, StateKey: stateKey, Sender: sender, Content: jsontext.Value(content)}}}}
-		value, err := rec.Encode()
+		rec.V, rec.RequestID, rec.TS, rec.RoomVersion, rec.Answer = 1, fmt.Sprint("r", n), 1_700_000_000_000, "11", -1
+		value, err := rec.Encode(lines...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := log.Append(ctx, eventlog.Message{Topic: roomapi.TopicInput, Partition: eventlog.PartitionFor(roomID, partitions), Key: []byte(roomID), Value: value}); err != nil {
+		m := eventlog.Message{Topic: roomapi.TopicInput, Partition: eventlog.PartitionFor(rec.RoomID, partitions), Key: []byte(rec.RoomID), Value: value}
+		if _, err := log.Append(ctx, m); err != nil {
 			t.Fatal(err)
 		}
 		if err := rooms.Ready(ctx); err != nil {
 			t.Fatal(err)
 		}
 	}
+	sendTo := func(room, sender, typ string, stateKey *string, content string) {
+		t.Helper()
+		submit(roomapi.InputRecord{Origin: "test", RoomID: room, Kind: roomapi.KindNew,
+			Events: []roomapi.InputEvent{{Proto: &roomapi.Proto{Type: typ, StateKey: stateKey, Sender: sender, Content: jsontext.Value(content)}}}})
+	}
+	send := func(sender, typ string, stateKey *string, content string) {
+		t.Helper()
+		sendTo(roomID, sender, typ, stateKey, content)
+	}
+	// beside is the ID of a room in the same partition.
+	beside := func(server string) string {
+		for i := 0; ; i++ {
+			if id := fmt.Sprintf("!%d:%s", i, server); eventlog.PartitionFor(id, partitions) == eventlog.PartitionFor(roomID, partitions) {
+				return id
+			}
+		}
+	}
+	far, gone := beside("remote"), beside("test")
+	outside := func(user, membership string) {
+		t.Helper()
+		b := gomatrixserverlib.EventBuilder{RoomID: far, Sender: "@r:remote", Type: "m.room.member", StateKey: &user, Depth: 1,
+			Content: jsontext.Value(`{"membership":"` + membership + `"}`), PrevEvents: []string{"$x"}, AuthEvents: []string{"$x"}}
+		event, err := b.Build("11")
+		if err != nil {
+			t.Fatal(err)
+		}
+		submit(roomapi.InputRecord{Origin: "remote", RoomID: far, Kind: roomapi.KindOutOfRoom, Events: []roomapi.InputEvent{{EventID: event.EventID()}}}, event.JSON())
+	}
 	read := eventlog.Log(log)
 	// look runs a directory on a database and returns what it shows.
-	look := func(name string) (out [3]any) {
+	look := func(name string) (out [4]any) {
 		t.Helper()
 		inner, stop := context.WithCancel(ctx)
 		s, err := New(inner, Deps{Config: config.Directory{}, ServerName: "test", Log: read, DB: open(name), Caller: calls, Partitions: partitions, Logger: logrus.NewEntry(logger)})
@@ -116,25 +145,35 @@ func TestRebuild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		theirs, errTheirs := s.queryUserRooms(ctx, &api.UserRoomsRequest{UserID: bob, AtLeast: heads.Seqs})
 		mine, errMine := s.queryUserRooms(ctx, &api.UserRoomsRequest{UserID: alice, AtLeast: heads.Seqs})
-		room, errRoom := s.queryRooms(ctx, &api.RoomsRequest{RoomIDs: []string{roomID}})
+		room, errRoom := s.queryRooms(ctx, &api.RoomsRequest{RoomIDs: []string{roomID, gone}})
 		note, errNote := s.queryAnnotation(ctx, &api.AnnotationRequest{RoomID: roomID, EventID: "$e", Sender: alice, Type: "m.reaction", Key: "+"})
 		stop()
-		if err := errors.Join(errMine, errRoom, errNote, <-done); err != nil {
+		if err := errors.Join(errMine, errTheirs, errRoom, errNote, <-done); err != nil {
 			t.Fatal(err)
 		}
-		return [3]any{mine, room, note}
+		return [4]any{mine, theirs, room, note}
 	}
 	empty, self, other := "", alice, bob
 	send(alice, "m.room.create", &empty, `{"room_version":"11"}`)
 	send(alice, "m.room.member", &self, `{"membership":"join"}`)
 	send(alice, "m.room.name", &empty, `{"name":"Name"}`)
+	sendTo(gone, alice, "m.room.create", &empty, `{"room_version":"11"}`)
+	sendTo(gone, alice, "m.room.member", &self, `{"membership":"join"}`)
+	outside(alice, "invite")
 	look("behind")
+	submit(roomapi.InputRecord{Origin: "test", RoomID: gone, Kind: roomapi.KindPurge})
+	outside(alice, "leave")
+	outside(bob, "invite")
 	send(alice, "m.room.join_rules", &empty, `{"join_rule":"public"}`)
 	send(bob, "m.room.member", &other, `{"membership":"join"}`)
 	send(alice, "m.reaction", nil, `{"m.relates_to":{"rel_type":"m.annotation","event_id":"$e","key":"+"}}`)
 	send(alice, "m.room.topic", &empty, `{"topic":"Topic"}`)
 	want := look("whole")
+	if list := fmt.Sprintf("%+v %+v %+v", want[0], want[1], want[2]); strings.Contains(list, gone) || strings.Count(list, far) != 2 {
+		t.Fatalf("one that has read every record: %s", list)
+	}
 	p := eventlog.PartitionFor(roomID, partitions)
 	_, end, err := log.Bounds(ctx, roomapi.TopicOutput, p)
 	if err != nil {
@@ -143,7 +182,7 @@ func TestRebuild(t *testing.T) {
 	read = trimmed{Log: log, partition: p, start: end - 1}
 	for _, name := range []string{"behind", "new", "new"} {
 		if got := look(name); !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: %+v %+v %+v", name, got[0], got[1], got[2])
+			t.Errorf("%s: %+v", name, got)
 		}
 	}
 }

@@ -38,11 +38,25 @@ func TestInternalListener(t *testing.T) {
 		t.Errorf("/live on a full disk: %d %s", status, body)
 	}
 	disk.empty()
+	untilReady(t, address, 200)
+	disk.fill(60000) // and nobody writes
+	if body := untilReady(t, address, 503); !strings.Contains(body, "disk") {
+		t.Errorf("/ready on a full disk: %s", body)
+	}
+	disk.empty()
+	untilReady(t, address, 200)
+}
+
+// untilReady asks /ready until it answers with a status, and returns its body.
+func untilReady(t *testing.T, address string, want int) string {
+	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; pause(t.Context(), 200*time.Millisecond) {
-		if status, body := internal(t, address, "/ready"); status == 200 {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatalf("/ready since the disk has room again: %d %s", status, body)
+		status, body := internal(t, address, "/ready")
+		if status == want {
+			return body
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("/ready: %d %s, want %d", status, body, want)
 		}
 	}
 }

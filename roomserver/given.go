@@ -248,12 +248,13 @@ func (w *work) outOfRoom(in *input) error {
 		Membership: event.Membership(), StrippedState: in.record.StrippedState}}
 	w.push(st)
 	row := &storage.OutOfRoom{RoomID: w.roomID, UserID: *event.StateKey(), Version: string(version), EventID: id,
-		JSON: event.JSON(), Stripped: in.record.StrippedState}
+		JSON: event.JSON(), Stripped: []byte{}}
+	if event.Membership() == "invite" || event.Membership() == "knock" {
+		row.Stripped = append(row.Stripped, in.record.StrippedState...)
+	}
 	w.trial.writes = append(w.trial.writes, func(ctx context.Context, tx *sqldb.Tx, store *storage.Store, _ int64) error {
-		if event.Membership() == "invite" || event.Membership() == "knock" {
-			return store.PutOutOfRoom(ctx, tx, row)
-		}
-		return store.DropOutOfRoom(ctx, tx, row.RoomID, row.UserID)
+		row.OutputNID = st.nid
+		return store.PutOutOfRoom(ctx, tx, row)
 	})
 	in.done([]string{id})
 	return nil

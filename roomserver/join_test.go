@@ -276,6 +276,23 @@ func TestOutOfRoom(t *testing.T) {
 	if v := g.submit(record(foreign), foreign.JSON()); v.Status != api.StatusRefused {
 		t.Fatalf("an invite of somebody else's user: %+v", v)
 	}
+	listed := func() []api.OutOfRoomMembership {
+		res, err := g.s.queryOutOfRoom(t.Context(), &api.OutOfRoomRequest{Partition: v.Position.Partition, Limit: 10})
+		if err != nil || res.More {
+			t.Fatal(res, err)
+		}
+		return res.Memberships
+	}
+	if l := listed(); len(l) != 1 || l[0].UserID != carol || l[0].Seq != 1 || l[0].RoomID != g.room || string(l[0].JSON) != string(invite.JSON()) ||
+		string(l[0].StrippedState) != `[{"type":"m.room.name"}]` {
+		t.Fatalf("an invite is listed as %+v", l)
+	}
+	end := w.g.build(w.g.extremities, alice, "m.room.member", key(carol), `{"membership":"leave"}`)
+	g.accepted(record(end), end.JSON())
+	outputs = g.outputs()
+	if l := listed(); len(l) != 1 || l[0].Seq != 2 || l[0].EventID != end.EventID() || len(l[0].StrippedState) > 0 {
+		t.Fatalf("the end of an invite is listed as %+v", l)
+	}
 	g.replayed()
 	diff(t, "outputs", outputs, g.outputs())
 }

@@ -19,6 +19,7 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.QueryRoom.Serve(srv, s.queryRoom)
 	api.QueryRooms.Serve(srv, s.queryRooms)
 	api.QueryMemberHistory.Serve(srv, s.queryMemberHistory)
+	api.QueryOutOfRoom.Serve(srv, s.queryOutOfRoom)
 	api.QueryState.Serve(srv, s.queryState)
 	api.QueryStateChanges.Serve(srv, s.queryStateChanges)
 	api.QueryEvents.Serve(srv, s.queryEvents)

@@ -14,12 +14,18 @@ import (
 const (
 	maxListedRooms   = 1000
 	maxMemberChanges = 5000
+	maxOutOfRoom     = 1000
 )
 
 func (s *Server) queryRooms(ctx context.Context, req *api.RoomsRequest) (*api.RoomsResponse, error) {
 	limit := min(max(req.Limit, 1), maxListedRooms)
 	var rows []*storage.Room
 	if err := s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
+		if req.RoomIDs != nil {
+			limit = maxListedRooms
+			rows, err = s.store.RoomsOf(ctx, tx, req.RoomIDs[:min(len(req.RoomIDs), limit)])
+			return err
+		}
 		rows, err = s.store.RoomsAfter(ctx, tx, req.Partition, req.After, limit+1)
 		return err
 	}); err != nil {
@@ -84,6 +90,23 @@ func (s *Server) memberChanges(ctx context.Context, tx *sqldb.Tx, changes []stor
 			m.Membership, m.EventID, m.Sender = e.Membership(), e.EventID(), e.Sender()
 		}
 		out = append(out, m)
+	}
+	return out, nil
+}
+
+func (s *Server) queryOutOfRoom(ctx context.Context, req *api.OutOfRoomRequest) (*api.OutOfRoomResponse, error) {
+	limit := min(max(req.Limit, 1), maxOutOfRoom)
+	var rows []*storage.OutOfRoom
+	if err := s.store.Read(ctx, func(tx *sqldb.Tx) (err error) {
+		rows, err = s.store.OutOfRooms(ctx, tx, req.Partition, req.AfterSeq, limit+1)
+		return err
+	}); err != nil {
+		return nil, fmt.Errorf("roomserver: memberships of rooms of others: %w", err)
+	}
+	out := &api.OutOfRoomResponse{More: len(rows) > limit}
+	for _, r := range rows[:min(len(rows), limit)] {
+		out.Memberships = append(out.Memberships, api.OutOfRoomMembership{RoomID: r.RoomID, Version: r.Version, UserID: r.UserID, EventID: r.EventID,
+			Seq: r.OutputNID - storage.EventNID(req.Partition, 0), JSON: r.JSON, StrippedState: r.Stripped})
 	}
 	return out, nil
 }

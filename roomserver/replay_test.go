@@ -41,7 +41,7 @@ func (r *rig) tables() map[string][]string {
 		"state_changes": "room_nid, type, state_key, from_seq, event_nid", "requests": "request_id, ts, hex(verdict)",
 		"positions": "partition_id, seq, others", "forks": "fork_nid, room_nid, base_seq, parent_nid, depth",
 		"fork_entries": "fork_nid, type, state_key, event_nid", "gaps": "room_nid, seq, sub, missing", "state_sets": "room_nid, set_id, event_id, ts",
-		"outputs": "output_nid, room_nid, event_nid, hex(output)", "out_of_room": "room_id, user_id, version, event_id, hex(json), hex(stripped)",
+		"outputs": "output_nid, room_nid, event_nid, hex(output)", "out_of_room": "room_id, user_id, output_nid, version, event_id, hex(json), hex(stripped)",
 		"early_redactions": "target_id, redaction_id, 0", "set_aside": "room_id, n, partition_id, request_id, answers, hex(record)",
 	} {
 		if err := r.db.Read(r.Context(), func(tx *sqldb.Tx) error {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/filters"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
@@ -85,7 +86,7 @@ func changesFrom(data map[string]jsontext.Value) []accountChange {
 // appendRoomAccount appends the account data of a room: all of a room that is
 // new to the client, else what changed.
 func (a *answer) appendRoomAccount(ctx context.Context, body []byte, p *part) ([]byte, error) {
-	if !a.filter.Room.AccountData.wantsRoom(p.room.id) {
+	if !a.filter.Room.AccountData.WantsRoom(p.room.id) {
 		return body, nil
 	}
 	list := a.account[p.room.id]
@@ -100,8 +101,8 @@ func (a *answer) appendRoomAccount(ctx context.Context, body []byte, p *part) ([
 }
 
 // appendAccount appends the member account_data, unless nothing is left of it.
-func (a *answer) appendAccount(ctx context.Context, body []byte, roomID string, list []accountChange, f *eventFilter) ([]byte, error) {
-	list = slices.DeleteFunc(slices.Clone(list), func(c accountChange) bool { return !f.wants(c.typ, a.u.id) })
+func (a *answer) appendAccount(ctx context.Context, body []byte, roomID string, list []accountChange, f *filters.Event) ([]byte, error) {
+	list = slices.DeleteFunc(slices.Clone(list), func(c accountChange) bool { return !f.Wants(c.typ, a.u.id) })
 	if len(list) == 0 {
 		return body, nil
 	}

@@ -66,7 +66,7 @@ func (a *answer) build(ctx context.Context) ([]byte, error) {
 	if err := a.collect(ctx); err != nil {
 		return nil, err
 	}
-	if a.filter.lazy() {
+	if a.filter.Lazy() {
 		a.device = a.s.sent.of(a.u.id, a.deviceID, a.since, a.cut)
 	}
 	body := make([]byte, 0, 512+1024*len(a.parts))
@@ -95,7 +95,7 @@ func (a *answer) collect(ctx context.Context) error {
 	a.ignored = a.u.ignored
 	a.collectAccount()
 	for id, m := range a.u.rooms {
-		if !a.filter.Room.wantsRoom(id) {
+		if !a.filter.Room.WantsRoom(id) {
 			continue
 		}
 		if a.quiet(m) {
@@ -178,8 +178,8 @@ func (a *answer) classify(m *membership) *part {
 		if !first && p.now.Seq <= since {
 			return nil
 		}
-		// spec: client-server-api §ignoring-users
-		if _, ignored := a.ignored[p.now.Sender]; ignored {
+		// spec: client-server-api §ignoring-users, §invite-permission
+		if _, ignored := a.ignored[p.now.Sender]; ignored || a.u.uninvited {
 			return nil
 		}
 		return p

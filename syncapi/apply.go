@@ -120,12 +120,14 @@ func (a *application) takeUser(ctx context.Context, s *source, record eventlog.R
 	if ok, err := s.inOrder(c.Seq, record); err != nil || !ok {
 		return err
 	}
-	a.user(s, &c)
+	if err := a.user(ctx, s, &c); err != nil {
+		return err
+	}
 	return a.following(ctx, s)
 }
 
 // user adds what a record of user.output does.
-func (a *application) user(s *source, c *userapi.UserChange) {
+func (a *application) user(ctx context.Context, s *source, c *userapi.UserChange) error {
 	switch c.Kind {
 	case userapi.ChangeAccountData:
 		a.accountData(s, c, c.Type)
@@ -136,8 +138,9 @@ func (a *application) user(s *source, c *userapi.UserChange) {
 			a.receipt(s, c)
 		}
 	case userapi.ChangeForget:
-		a.forget(s, c)
+		return a.forget(ctx, s, c)
 	}
+	return nil
 }
 
 func (a *application) accountData(s *source, c *userapi.UserChange, typ string) {
@@ -185,15 +188,33 @@ func (a *application) receipt(s *source, c *userapi.UserChange) {
 	})
 }
 
-func (a *application) forget(s *source, c *userapi.UserChange) {
+// forget hides a room from a user from the member event on that the user had
+// then, or where that is not known (yet) from where the view is now.
+func (a *application) forget(ctx context.Context, s *source, c *userapi.UserChange) error {
 	v := a.v
-	applied := v.applied.Load().room(eventlog.PartitionFor(c.RoomID, len(v.progress)))
-	// 0 stands for never.
-	applied = max(applied, 1)
+	var at int64
+	if err := v.retry(ctx, "Cannot look up a membership", func() (err error) {
+		at, err = v.store.MembershipSeq(ctx, c.UserID, c.RoomID, c.EventID)
+		return err
+	}); err != nil {
+		return err
+	}
+	for _, rows := range a.rows { // not stored yet
+		for _, m := range rows.Memberships {
+			if m.UserID == c.UserID && m.RoomID == c.RoomID && m.EventID == c.EventID {
+				at = m.Seq
+			}
+		}
+	}
+	if at == 0 {
+		// 0 stands for never.
+		at = max(v.applied.Load().room(v.partition(c.RoomID)), 1)
+	}
 	rows := a.rowsOf(s, c.Seq)
 	rows.Markers = append(rows.Markers, storage.Marker{
-		UserID: c.UserID, Kind: string(c.Kind), RoomID: c.RoomID, Type: strconv.FormatInt(applied, 10), Seq: c.Seq})
-	a.withUser(c.UserID, func(u *user) { u.forget(c.RoomID, applied) })
+		UserID: c.UserID, Kind: string(c.Kind), RoomID: c.RoomID, Type: strconv.FormatInt(at, 10), Seq: c.Seq})
+	a.withUser(c.UserID, func(u *user) { u.forget(c.RoomID, at) })
+	return nil
 }
 
 func (a *application) takeEphemeral(s *source, record eventlog.Record) error {

@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/filters"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 )
 
@@ -37,7 +38,7 @@ func BenchmarkFanout(b *testing.B) {
 		defer m.view.release(u)
 		loaded = append(loaded, u)
 	}
-	req := &syncRequest{filter: noFilter(), since: since}
+	req := &syncRequest{filter: newFilter(filters.None()), since: since}
 	b.ReportAllocs()
 	var bytes int
 	for i := 0; b.Loop(); i++ {

@@ -53,7 +53,7 @@ func aggregated(relType string) bool {
 func (s *Server) bundle(ctx context.Context, roomID string, events []*event, upTo int64, ignored map[string]struct{}, sh *shown) error {
 	ids := make([]string, 0, len(events))
 	for _, ev := range events {
-		if !ev.IsState() && ev.RedactedBy == "" {
+		if !ev.IsState() {
 			ids = append(ids, ev.EventID())
 		}
 	}
@@ -77,7 +77,7 @@ func (s *Server) bundle(ctx context.Context, roomID string, events []*event, upT
 func (s *Server) bundleFrom(ctx context.Context, roomID string, events []*event, children []storage.Relation, upTo int64, ignored map[string]struct{}, sh *shown) error {
 	parents := map[string]*bundleOf{}
 	for _, ev := range events {
-		if !ev.IsState() && ev.RedactedBy == "" {
+		if !ev.IsState() {
 			parents[ev.EventID()] = &bundleOf{parent: ev}
 		}
 	}
@@ -161,8 +161,9 @@ type bundleOf struct {
 func (b *bundleOf) add(c storage.Relation, userID string) {
 	switch c.RelType {
 	case relReplace:
+		// A redacted event keeps its thread and what refers to it, but no edits.
 		// spec: client-server-api §validity-of-replacement-events
-		if !c.Usable || c.Sender != b.parent.Sender() || c.Type != b.parent.Type() || b.isReplacement() {
+		if b.parent.RedactedBy != "" || !c.Usable || c.Sender != b.parent.Sender() || c.Type != b.parent.Type() || b.isReplacement() {
 			return
 		}
 		if b.replace == nil || c.TS > b.replace.TS || c.TS == b.replace.TS && c.EventID > b.replace.EventID {

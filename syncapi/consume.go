@@ -38,6 +38,8 @@ type source struct {
 	// done and doneSeq are what next and seq were after the last batch that
 	// was applied: where a restart goes on.
 	done, doneSeq int64
+	// lost tells that the log has dropped records that the view needs.
+	lost bool
 	// stored is the done that the database has.
 	stored int64
 	// shown is done for who measures the lag.
@@ -125,6 +127,8 @@ func (c *consumer) place(ctx context.Context, s *source, o storage.Offset) error
 		// A derived topic may end earlier after a loss of power: its owner
 		// publishes what is missing, which is known here already.
 		s.next, s.seq = end, o.Seq
+	case o.Next < start && s.topic == roomapi.TopicOutput:
+		s.next, s.seq, s.lost = start, o.Seq, true
 	case o.Next < start:
 		return fmt.Errorf("syncapi: topic %s/%d starts at offset %d, after offset %d that the view needs", s.topic, s.partition, start, o.Next)
 	default:
@@ -138,6 +142,9 @@ func (s *source) reached(v *vector) {
 	switch s.topic {
 	case roomapi.TopicOutput:
 		v.rooms[s.partition] = s.seq
+		if s.lost {
+			v.rooms[s.partition] = unbuilt
+		}
 	case userapi.TopicUserOutput:
 		v.users[s.partition] = s.seq
 	case userapi.TopicEphemeral:
@@ -176,6 +183,23 @@ func (c *consumer) lag() float64 {
 
 // run reads and applies until ctx is done, then stores how far it got.
 func (c *consumer) run(ctx context.Context) error {
+	err := c.leading(ctx, func(ctx context.Context) error {
+		if err := c.rebuildAll(ctx); err != nil {
+			return nil // stopped
+		}
+		return c.follow(ctx)
+	})
+	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err = errors.Join(err, c.flush(final, newFlush(nil)))
+	if c.leases != nil {
+		err = errors.Join(err, c.leases.Leave(final))
+	}
+	return err
+}
+
+// follow reads and applies until ctx is done.
+func (c *consumer) follow(ctx context.Context) error {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan struct{})
@@ -185,16 +209,10 @@ func (c *consumer) run(ctx context.Context) error {
 			done <- struct{}{}
 		}(s, s.next)
 	}
-	err := c.leading(ctx, c.applyAll)
+	err := c.applyAll(ctx)
 	stop()
 	for range c.sources {
 		<-done
-	}
-	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	err = errors.Join(err, c.flush(final, newFlush(nil)))
-	if c.leases != nil {
-		err = errors.Join(err, c.leases.Leave(final))
 	}
 	return err
 }

@@ -9,6 +9,8 @@
 // owns the tables in storage: memberships of our users, latest positions,
 // relations, receipts and change markers. All of them can be built again from
 // the logs, so their commits may lag; a plain message costs no row.
+// Where room.output does not reach back to what the view has, rebuild.go makes
+// the view anew of what the room server knows, and requests wait.
 // It asks the room server (state, history, events) and the user-api (account
 // data, filters, receipts, presence).
 //

@@ -9,7 +9,7 @@ import (
 // appendRoomEphemeral appends who types and what was read.
 func (a *answer) appendRoomEphemeral(body []byte, p *part) []byte {
 	f := &a.filter.Room.Ephemeral
-	if !f.wantsRoom(p.room.id) {
+	if !f.WantsRoom(p.room.id) {
 		return body
 	}
 	mark := len(body)
@@ -19,10 +19,10 @@ func (a *answer) appendRoomEphemeral(body []byte, p *part) []byte {
 	if p.fresh && p.lower == 0 {
 		since = nil
 	}
-	if f.wantsType("m.typing") {
+	if f.WantsType("m.typing") {
 		body = a.appendTyping(body, p, since)
 	}
-	if f.wantsType("m.receipt") {
+	if f.WantsType("m.receipt") {
 		if list := p.room.receiptsSince(since, a.cut, a.u.id); len(list) > 0 {
 			body = appendReceipts(comma(body), list)
 		}

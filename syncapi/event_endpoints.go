@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/filters"
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
@@ -85,7 +86,7 @@ func (s *Server) context(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := parseEventFilter(q.Get("filter"))
+	f, err := filters.ParseEvent(q.Get("filter"))
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +110,7 @@ func (s *Server) context(r *httpapi.Request) (any, error) {
 	return s.appendContext(r.Context(), v, f, ev, older, newer)
 }
 
-func (s *Server) appendContext(ctx context.Context, v *viewer, f *eventFilter, ev *event, older, newer *page) (any, error) {
+func (s *Server) appendContext(ctx context.Context, v *viewer, f *filters.Event, ev *event, older, newer *page) (any, error) {
 	all := slices.Concat([]*event{ev}, older.events, newer.events)
 	sh, err := s.shownTo(ctx, v, all)
 	if err != nil {
@@ -136,7 +137,7 @@ func (s *Server) appendContext(ctx context.Context, v *viewer, f *eventFilter, e
 
 // contextState is the state at the last event shown, of which a lazily loading
 // client wants only the members who sent what is shown.
-func (s *Server) contextState(ctx context.Context, v *viewer, f *eventFilter, shown []*event, last *event) ([]*event, error) {
+func (s *Server) contextState(ctx context.Context, v *viewer, f *filters.Event, shown []*event, last *event) ([]*event, error) {
 	req := &roomapi.StateRequest{RoomID: v.roomID, AtSeq: max(last.Position.Seq, 1), WithoutMembers: f.LazyLoadMembers}
 	if f.LazyLoadMembers {
 		for _, ev := range shown {
@@ -149,7 +150,7 @@ func (s *Server) contextState(ctx context.Context, v *viewer, f *eventFilter, sh
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(fromAllStored(res.Events), func(ev *event) bool { return !f.wantsEvent(ev) }), nil
+	return slices.DeleteFunc(fromAllStored(res.Events), func(ev *event) bool { return !f.WantsEvent(ev.Event) }), nil
 }
 
 // timestampToEvent answers GET /rooms/{roomId}/timestamp_to_event.

@@ -181,6 +181,25 @@ func relationsOf(t *testing.T, m *model) {
 	if err := m.get(m.s.relations, alice, "", typed, &page); err != nil || !slices.Equal(ids(page.Chunk), []string{reply}) {
 		t.Errorf("after a redaction: %v %v", err, ids(page.Chunk))
 	}
+	// A root that is redacted keeps its thread and its references, but no edit.
+	m.send(sent{room: testRoom, sender: alice, typ: "m.room.redaction", content: `{}`, redacts: root})
+	m.settle()
+	one = eventOf{}
+	if err := m.get(m.s.event, alice, "", path, &one); err != nil {
+		t.Fatal(err)
+	}
+	synced := eventOf{}
+	for _, e := range m.sync(alice, "").Rooms.Join[testRoom].Timeline.Events {
+		if e.ID == root {
+			synced = e
+		}
+	}
+	for _, e := range []eventOf{one, synced} {
+		rel := e.Unsigned.Relations
+		if count, _ := member(rel[relThread], "count"); string(count) != "1" || len(rel[relReference]) == 0 || len(rel[relReplace]) > 0 {
+			t.Errorf("a redacted root shows %v", rel)
+		}
+	}
 }
 
 func TestThreads(t *testing.T) { both(t, threadsOf) }

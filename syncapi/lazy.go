@@ -72,7 +72,7 @@ func (a *answer) neededMembers(ctx context.Context, p *part, t *timeline) (map[g
 			}
 		}
 	}
-	if !a.filter.redundant() && !p.fresh && t.whole {
+	if !a.filter.Redundant() && !p.fresh && t.whole {
 		maps.DeleteFunc(need, func(key gomatrixserverlib.StateKey, _ struct{}) bool {
 			return a.device.has(p.room.id, key.StateKey) && !memberChanged(t.window, key)
 		})

@@ -5,6 +5,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/filters"
 	"github.com/matrix-org/dendrite/common/httpapi"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
@@ -34,7 +35,7 @@ func (s *Server) roomInitialSync(r *httpapi.Request) (any, error) {
 
 // appendRoomInfo appends a room with its last events and its state then.
 func (s *Server) appendRoomInfo(ctx context.Context, body []byte, v *viewer, limit int) ([]byte, error) {
-	p, err := s.page(ctx, v, &eventFilter{all: true}, history{backwards: true, limit: limit})
+	p, err := s.page(ctx, v, &filters.None().Room.Timeline, history{backwards: true, limit: limit})
 	if err != nil {
 		return nil, err
 	}

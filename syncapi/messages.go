@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/filters"
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
@@ -37,7 +38,7 @@ func (s *Server) messages(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := parseEventFilter(q.Get("filter"))
+	f, err := filters.ParseEvent(q.Get("filter"))
 	if err != nil {
 		return nil, err
 	}
@@ -119,12 +120,12 @@ type page struct {
 }
 
 // page reads a stretch of history that the viewer may see and wants.
-func (s *Server) page(ctx context.Context, v *viewer, f *eventFilter, h history) (*page, error) {
+func (s *Server) page(ctx context.Context, v *viewer, f *filters.Event, h history) (*page, error) {
 	if f.Limit != nil {
 		h.limit = min(h.limit, int(min(*f.Limit, maxPage)))
 	}
 	out := &page{history: h, next: h.from}
-	if !f.wantsRoom(v.roomID) {
+	if !f.WantsRoom(v.roomID) {
 		return out, nil
 	}
 	from := h.from
@@ -169,7 +170,7 @@ func firstPoint(res *roomapi.HistoryResponse, backwards bool) roomapi.Position {
 }
 
 // appendPage makes the body of /messages.
-func (s *Server) appendPage(ctx context.Context, v *viewer, f *eventFilter, p *page) (any, error) {
+func (s *Server) appendPage(ctx context.Context, v *viewer, f *filters.Event, p *page) (any, error) {
 	sh, err := s.shownTo(ctx, v, p.events)
 	if err != nil {
 		return nil, err

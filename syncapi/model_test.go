@@ -48,6 +48,7 @@ type model struct {
 	instances int
 	stop      func()
 	dir       string
+	db        string // the view's, in dir
 	calls     *rpc.Server
 
 	// real is the room server, in place of the model's own; nil: none.
@@ -102,7 +103,7 @@ func newModel(t testing.TB) *model { return newModelOn(t, false, 0) }
 func newModelOn(t testing.TB, real bool, instances int) *model {
 	m := &model{
 		instances: instances,
-		t:         t, dir: t.TempDir(), seqs: make([]int64, roomapi.DefaultPartitions), userSeqs: make([]int64, userapi.UserOutputPartitions),
+		t:         t, dir: t.TempDir(), db: "sync.db", seqs: make([]int64, roomapi.DefaultPartitions), userSeqs: make([]int64, userapi.UserOutputPartitions),
 		rooms: map[string]*modelRoom{}, account: map[string]map[string]map[string]jsontext.Value{}, asked: map[string]int{}, order: map[string][]string{}, clock: 1_700_000_000_000,
 	}
 	log, err := eventlog.OpenEmbedded(context.Background(), filepath.Join(m.dir, "log.db"), eventlog.EmbeddedOptions{})
@@ -155,7 +156,7 @@ func (m *model) instance() (s *Server, stop func()) {
 	if m.instances > 0 {
 		log = shared{m.log}
 	}
-	db, err := sqldb.Open(ctx, sqldb.Options{URL: "file:" + filepath.Join(m.dir, "sync.db")})
+	db, err := sqldb.Open(ctx, sqldb.Options{URL: "file:" + filepath.Join(m.dir, m.db)})
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -169,7 +169,7 @@ func (a *answer) ownLeave(ctx context.Context, p *part, t *timeline) error {
 // appendEnded appends the end of an invite or a knock of a room that we are not in.
 func (a *answer) appendEnded(body []byte, p *part) []byte {
 	body = append(appendKey(body, p.room.id), `{"timeline":{"events":[`...)
-	if a.filter.Room.Timeline.wants(typeMember, p.now.Sender) {
+	if a.filter.Room.Timeline.Wants(typeMember, p.now.Sender) {
 		body = append(body, p.now.Stripped...)
 	}
 	body = append(body, `],"limited":false,"prev_batch":`...)

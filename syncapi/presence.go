@@ -64,7 +64,7 @@ func (p *presences) since(v, cut *vector) []presence {
 // client's.
 // spec: client-server-api §presence
 func (a *answer) appendPresence(ctx context.Context, body []byte) ([]byte, error) {
-	if a.filter.Presence.Types != nil && !a.filter.Presence.wantsType("m.presence") {
+	if a.filter.Presence.Types != nil && !a.filter.Presence.WantsType("m.presence") {
 		return body, nil
 	}
 	list, err := a.presenceList(ctx)
@@ -75,7 +75,7 @@ func (a *answer) appendPresence(ctx context.Context, body []byte) ([]byte, error
 	body = append(appendKey(body, "presence"), `{"events":[`...)
 	empty := len(body)
 	for _, p := range list {
-		if a.filter.Presence.wants("m.presence", p.UserID) {
+		if a.filter.Presence.Wants("m.presence", p.UserID) {
 			body = a.appendOnePresence(comma(body), p)
 		}
 	}

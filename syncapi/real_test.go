@@ -65,18 +65,26 @@ func newRealRooms(m *model) *realRooms {
 func (r *realRooms) send(e sent) string {
 	t := r.m.t
 	t.Helper()
-	r.n++
-	rec := &roomapi.InputRecord{V: 1, RequestID: fmt.Sprint("request", r.n), Origin: testServer, TS: 1_700_000_000_000 + int64(r.n), RoomID: e.room, Kind: roomapi.KindNew}
+	rec := roomapi.InputRecord{Origin: testServer, RoomID: e.room, Kind: roomapi.KindNew}
 	if e.typ == "m.room.create" {
 		rec.RoomVersion = string(testVersion)
 	}
 	rec.Events = []roomapi.InputEvent{{Device: e.device, TxnID: e.txn,
 		Proto: &roomapi.Proto{Type: e.typ, StateKey: e.key, Sender: e.sender, Content: jsontext.Value(e.content), Redacts: e.redacts}}}
-	value, err := rec.Encode()
+	return r.submit(rec).EventIDs[0]
+}
+
+// submit appends a record and waits until it is accepted.
+func (r *realRooms) submit(rec roomapi.InputRecord, lines ...[]byte) *roomapi.Verdict {
+	t := r.m.t
+	t.Helper()
+	r.n++
+	rec.V, rec.RequestID, rec.TS = 1, fmt.Sprint("request", r.n), 1_700_000_000_000+int64(r.n)
+	value, err := rec.Encode(lines...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.m.append(roomapi.TopicInput, eventlog.PartitionFor(e.room, roomapi.DefaultPartitions), e.room, value)
+	r.m.append(roomapi.TopicInput, eventlog.PartitionFor(rec.RoomID, roomapi.DefaultPartitions), rec.RoomID, value)
 	for {
 		answers, err := r.m.log.Read(context.Background(), roomapi.TopicAnswers, 0, r.answer, 1<<20)
 		if err != nil {
@@ -92,9 +100,9 @@ func (r *realRooms) send(e sent) string {
 				continue
 			}
 			if v.Status != roomapi.StatusAccepted {
-				t.Fatalf("%+v: %+v", e, v)
+				t.Fatalf("%+v: %+v", rec, v)
 			}
-			return v.EventIDs[0]
+			return v
 		}
 	}
 }

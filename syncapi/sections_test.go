@@ -116,6 +116,37 @@ func ignoredUsers(t *testing.T, m *model) {
 	}
 }
 
+// TestBlockedInvites: who blocks invites is shown none, old or new, until the
+// block is lifted.
+func TestBlockedInvites(t *testing.T) { both(t, blockedInvites) }
+
+func blockedInvites(t *testing.T, m *model) {
+	block := func(content string) {
+		m.change(userapi.UserChange{UserID: alice, Kind: userapi.ChangeAccountData, Type: typeInvites, Content: jsontext.Value(content)})
+	}
+	m.create("!old:test", bob)
+	m.member("!old:test", bob, alice, "invite")
+	m.settle()
+	since := m.sync(alice, "").Next
+	block(`{"default_action":"block"}`)
+	m.create("!new:test", bob)
+	m.member("!new:test", bob, alice, "invite")
+	m.settle()
+	for range 2 {
+		for _, from := range []string{"", since} {
+			if got := m.sync(alice, from).Rooms.Invite; len(got) > 0 {
+				t.Errorf("shown from %q: %v", from, got)
+			}
+		}
+		m.restart()
+	}
+	block(`{}`)
+	m.settle()
+	if got := m.sync(alice, "").Rooms.Invite; len(got) != 2 {
+		t.Errorf("shown once they are let in: %v", got)
+	}
+}
+
 func TestLazyMembers(t *testing.T) { both(t, lazyMembersOf) }
 
 func lazyMembersOf(t *testing.T, m *model) {

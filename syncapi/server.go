@@ -11,6 +11,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/filters"
 	"github.com/matrix-org/dendrite/common/lease"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -88,7 +89,7 @@ func New(ctx context.Context, d Deps) (*Server, error) {
 	}
 	s := &Server{
 		caller: d.Caller, log: d.Logger, view: v, feed: feed, now: time.Now,
-		maxTimeout: c.MaxTimeout, maxLag: c.MaxLag, unfiltered: noFilter(), filters: newFilterCache(),
+		maxTimeout: c.MaxTimeout, maxLag: c.MaxLag, unfiltered: newFilter(filters.None()), filters: newFilterCache(),
 		sent:     &sentMembers{devices: map[string]*sentDevice{}},
 		seen:     userapi.NewReporter(d.Log),
 		building: make(chan struct{}, c.MaxBuilding), stopping: make(chan struct{}),

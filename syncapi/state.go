@@ -23,7 +23,7 @@ func (a *answer) stateOf(ctx context.Context, p *part, t *timeline) ([]*event, e
 		return nil, err
 	}
 	var needed map[gomatrixserverlib.StateKey]struct{}
-	if a.filter.lazy() {
+	if a.filter.Lazy() {
 		if state, needed, err = a.lazyMembers(ctx, p, t, state); err != nil {
 			return nil, err
 		}
@@ -33,12 +33,12 @@ func (a *answer) stateOf(ctx context.Context, p *part, t *timeline) ([]*event, e
 			return nil, err
 		}
 	}
-	if a.filter.lazy() {
+	if a.filter.Lazy() {
 		a.device.note(p.room.id, state)
 	}
 	out := make([]*event, 0, len(state))
 	for _, ev := range state {
-		if ev != nil && a.filter.Room.State.wantsEvent(ev) {
+		if ev != nil && a.filter.Room.State.WantsEvent(ev.Event) {
 			out = append(out, ev)
 		}
 	}
@@ -63,7 +63,7 @@ func (a *answer) stateAtEnd(ctx context.Context, p *part, t *timeline) (stateMap
 	case t.whole && p.lower == 0:
 		return changesOf(t.window, 0, p.upper), nil // since the room began
 	}
-	return a.stateAt(ctx, p, p.upper, roomapi.StateRequest{WithoutMembers: a.filter.lazy()})
+	return a.stateAt(ctx, p, p.upper, roomapi.StateRequest{WithoutMembers: a.filter.Lazy()})
 }
 
 // stateAt asks for state of the room right after the Seq.

@@ -120,15 +120,7 @@ func (s *Server) catchUp(ctx context.Context, since *vector) error {
 		}
 		want = heads
 	}
-	if s.view.applied.Load().covers(want) {
-		return nil
-	}
-	waiting, cancel := context.WithTimeout(ctx, s.maxLag)
-	defer cancel()
-	if s.view.reach(waiting, want) {
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
+	if there, err := s.await(ctx, want); there || err != nil {
 		return err
 	}
 	if since != nil {
@@ -141,6 +133,19 @@ func (s *Server) catchUp(ctx context.Context, since *vector) error {
 		}
 	}
 	return matrixerror.Unavailable(retryLater, "The view of rooms lags behind")
+}
+
+// await waits, bounded, until the view covers a vector, and tells whether it does.
+func (s *Server) await(ctx context.Context, want *vector) (bool, error) {
+	if s.view.applied.Load().covers(want) {
+		return true, nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, s.maxLag)
+	defer cancel()
+	if s.view.reach(waiting, want) {
+		return true, nil
+	}
+	return false, ctx.Err()
 }
 
 // poll answers at once when there is something to tell, or when it does; after

@@ -38,7 +38,7 @@ func (t *timeline) firstSeq() int64 {
 // timeline finds the last events of a part's range that the client may see and
 // wants: from the room's tail, older ones from the room server.
 func (a *answer) timeline(ctx context.Context, p *part) (*timeline, error) {
-	limit := a.filter.Room.Timeline.limit(defaultTimelineLimit, maxTimelineLimit)
+	limit := a.filter.Room.Timeline.Count(defaultTimelineLimit, maxTimelineLimit)
 	if a.tight {
 		limit = min(limit, 1)
 	}
@@ -109,7 +109,7 @@ func (a *answer) wants(ev *event) bool {
 	if _, ignored := a.ignored[ev.Sender()]; ignored && !ev.IsState() {
 		return false // spec: client-server-api §ignoring-users
 	}
-	return a.filter.Room.Timeline.wantsEvent(ev)
+	return a.filter.Room.Timeline.WantsEvent(ev.Event)
 }
 
 // olderEvents asks the room server for what comes before the tail, newest

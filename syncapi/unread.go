@@ -73,7 +73,7 @@ func (a *answer) appendUnread(ctx context.Context, body []byte, p *part) ([]byte
 		return nil, err
 	}
 	total := threads[mainThread]
-	if !a.filter.threads() {
+	if !a.filter.Threads() {
 		for id, t := range threads {
 			if id != mainThread {
 				total.notifications += t.notifications
@@ -83,7 +83,7 @@ func (a *answer) appendUnread(ctx context.Context, body []byte, p *part) ([]byte
 	}
 	body = appendTally(appendKey(body, "unread_notifications"), total)
 	delete(threads, mainThread)
-	if !a.filter.threads() || len(threads) == 0 {
+	if !a.filter.Threads() || len(threads) == 0 {
 		return body, nil
 	}
 	body = append(appendKey(body, "unread_thread_notifications"), '{')

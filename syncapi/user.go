@@ -38,6 +38,7 @@ type user struct {
 	// accountSeq is the highest Seq in account.
 	accountSeq int64
 	ignored    map[string]struct{}
+	uninvited  bool               // no invites are shown: the user blocks them
 	rules      jsontext.Value     // content of m.push_rules
 	compiled   *ruleset           // of rules; nil: not yet
 	counts     map[string]*unread // by room
@@ -163,6 +164,8 @@ func (u *user) setAccount(roomID, typ string, seq int64, content jsontext.Value)
 	switch typ {
 	case typeIgnored:
 		u.ignored = parseIgnored(content)
+	case typeInvites:
+		u.uninvited = userapi.BlocksInvites(content)
 	case typePushRules:
 		u.rules, u.compiled = content, nil
 	}
@@ -170,6 +173,7 @@ func (u *user) setAccount(roomID, typ string, seq int64, content jsontext.Value)
 
 const (
 	typeIgnored   = "m.ignored_user_list"
+	typeInvites   = userapi.TypeInvitePermission
 	typePushRules = "m.push_rules"
 )
 
@@ -290,7 +294,7 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 		return err
 	}
 	data, err := userapi.QueryAccountData.Call(ctx, v.caller, &userapi.AccountDataRequest{
-		UserID: u.id, RoomIDs: []string{""}, Types: []string{typeIgnored, typePushRules}})
+		UserID: u.id, RoomIDs: []string{""}, Types: []string{typeIgnored, typeInvites, typePushRules}})
 	if err != nil {
 		return err
 	}
@@ -322,7 +326,7 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 		u.accountSeq = max(u.accountSeq, m.Seq)
 	}
 	global := data.Data[""]
-	u.ignored = parseIgnored(global[typeIgnored])
+	u.ignored, u.uninvited = parseIgnored(global[typeIgnored]), userapi.BlocksInvites(global[typeInvites])
 	u.rules = global[typePushRules]
 	u.loaded = true
 	for _, f := range u.pending {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/matrix-org/dendrite/common/filters"
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
@@ -23,11 +24,11 @@ type viewer struct {
 }
 
 // wants tells whether the viewer wants an event.
-func (v *viewer) wants(f *eventFilter, ev *event) bool {
+func (v *viewer) wants(f *filters.Event, ev *event) bool {
 	if _, ignored := v.ignored[ev.Sender()]; ignored && !ev.IsState() {
 		return false
 	}
-	return f.wantsEvent(ev)
+	return f.WantsEvent(ev.Event)
 }
 
 // pathID reads an identifier of the path.
@@ -80,15 +81,7 @@ func (s *Server) catchUpRoom(ctx context.Context, roomID string) error {
 	if p := s.partition(roomID); p < len(res.Seqs) {
 		want.rooms[p] = res.Seqs[p]
 	}
-	if s.view.applied.Load().covers(want) {
-		return nil
-	}
-	waiting, cancel := context.WithTimeout(ctx, s.maxLag)
-	defer cancel()
-	if s.view.reach(waiting, want) {
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
+	if there, err := s.await(ctx, want); there || err != nil {
 		return err
 	}
 	return matrixerror.Unavailable(retryLater, "The view of rooms lags behind")

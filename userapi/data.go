@@ -44,6 +44,7 @@ func (s *Server) registerData(srv *rpc.Server) {
 	api.ChangePushRule.Serve(srv, s.changePushRule)
 	api.Forget.Serve(srv, s.forget)
 	api.QueryForgotten.Serve(srv, s.queryForgotten)
+	api.QueryGuests.Serve(srv, s.queryGuests)
 	api.QueryHeads.Serve(srv, s.queryHeads)
 	api.TakeJob.Serve(srv, s.takeJob)
 	api.RenewJob.Serve(srv, s.renewJob)
@@ -132,12 +133,12 @@ func (s *Server) queryAccountData(ctx context.Context, r *api.AccountDataRequest
 // storeAccountData stores an event, or deletes it, with its change.
 func (s *Server) storeAccountData(ctx context.Context, tx *sqldb.Tx, userID, roomID, typ string, content jsontext.Value) (res api.WriteResponse, err error) {
 	if content != nil {
-		n, err := s.db.CountAccountData(ctx, tx, userID)
+		n, err := s.db.CountAccountData(ctx, tx, userID, roomID, typ)
 		if err != nil {
 			return res, err
 		}
 		if n >= maxAccountData {
-			return res, matrixerror.Forbidden("There is too much account data")
+			return res, matrixerror.UserLimit(403, "There is too much account data")
 		}
 	}
 	changed, err := s.db.PutAccountData(ctx, tx, userID, roomID, typ, content)
@@ -267,7 +268,11 @@ func (s *Server) changePushRule(ctx context.Context, r *api.ChangePushRuleReques
 		if err != nil {
 			return err
 		}
-		if err := changeRule(rules, r); err != nil {
+		if r.Change == api.RuleCopy {
+			if !rules.CopyRoom(r.Before, r.Rule.ID) {
+				return nil
+			}
+		} else if err := changeRule(rules, r); err != nil {
 			return err
 		}
 		content, err := rules.Content()
@@ -300,7 +305,7 @@ func (s *Server) forget(ctx context.Context, r *api.ForgetRequest) (*api.WriteRe
 		if err := s.db.Forget(ctx, tx, r.UserID, r.RoomID, r.EventID); err != nil {
 			return err
 		}
-		res, err = s.db.Change(ctx, tx, api.UserChange{UserID: r.UserID, Kind: api.ChangeForget, RoomID: r.RoomID})
+		res, err = s.db.Change(ctx, tx, api.UserChange{UserID: r.UserID, Kind: api.ChangeForget, RoomID: r.RoomID, EventID: r.EventID})
 		return err
 	})
 	return &res, err
@@ -314,4 +319,9 @@ func (s *Server) queryForgotten(ctx context.Context, r *api.ForgottenRequest) (*
 func (s *Server) queryHeads(ctx context.Context, _ *api.HeadsRequest) (*api.HeadsResponse, error) {
 	seqs, err := s.db.Heads(ctx)
 	return &api.HeadsResponse{Seqs: seqs}, err
+}
+
+func (s *Server) queryGuests(ctx context.Context, r *api.GuestsRequest) (*api.GuestsResponse, error) {
+	guests, err := s.db.Guests(ctx, r.UserIDs)
+	return &api.GuestsResponse{UserIDs: guests}, err
 }

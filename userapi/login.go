@@ -91,7 +91,7 @@ func (s *Server) newSession(ctx context.Context, tx *sqldb.Tx, userID string, d 
 	if others, err := s.db.CountDevices(ctx, tx, userID, d.DeviceID); err != nil {
 		return nil, err
 	} else if others >= s.config.MaxDevices {
-		return nil, matrixerror.Forbidden("This account has too many devices; log some of them out")
+		return nil, matrixerror.UserLimit(403, "This account has too many devices; log some of them out")
 	}
 	err := s.db.PutDevice(ctx, tx, userID, api.DeviceInfo{DeviceID: d.DeviceID, DisplayName: d.DisplayName, LastSeenIP: d.IP, LastSeenTS: s.now().UnixMilli()})
 	if err != nil {

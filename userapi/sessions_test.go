@@ -2,6 +2,7 @@ package userapi
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -155,7 +156,7 @@ func TestDeviceLimit(t *testing.T) {
 		w.deps.Config.MaxDevices = 2
 		s := w.server()
 		w.signUp(s, alice)
-		for _, c := range []struct{ device, want string }{{"E", ""}, {"F", "M_FORBIDDEN"}, {"", "M_FORBIDDEN"}, {"E", ""}, {"D", ""}} {
+		for _, c := range []struct{ device, want string }{{"E", ""}, {"F", "M_USER_LIMIT_EXCEEDED"}, {"", "M_USER_LIMIT_EXCEEDED"}, {"E", ""}, {"D", ""}} {
 			if _, err := logIn(w, s, alice, "p", c.device); code(err) != c.want {
 				t.Errorf("device %q: %v, want %q", c.device, err, c.want)
 			}
@@ -329,6 +330,11 @@ func TestGuestUpgrade(t *testing.T) {
 		isGuest := func() bool {
 			res, err := s.verifyToken(t.Context(), &api.VerifyTokenRequest{Token: guest.AccessToken})
 			w.check(err)
+			list, err := s.queryGuests(t.Context(), &api.GuestsRequest{UserIDs: []string{alice, "@g:test", "@nobody:test"}})
+			w.check(err)
+			if res.Device.IsGuest != slices.Equal(list.UserIDs, []string{"@g:test"}) {
+				t.Errorf("guests are %v", list.UserIDs)
+			}
 			return res.Device.IsGuest
 		}
 		if !isGuest() {
@@ -347,6 +353,28 @@ func TestGuestUpgrade(t *testing.T) {
 		}
 		if _, err := logIn(w, s, "@g:test", "p", "X"); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestNameAsTyped: who logs in may type the name in any case; an account of an
+// older grammar, with capitals, is found by its very name alone.
+func TestNameAsTyped(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		s := w.server()
+		for user, password := range map[string]string{alice: "p", "@Carol:test": "C", "@carol:test": "c"} {
+			_, err := s.register(t.Context(), &api.RegisterRequest{UserID: user, Password: password, InhibitLogin: true})
+			w.check(err)
+		}
+		for _, c := range []struct{ typed, password, want string }{
+			{alice, "p", alice}, {"@ALICE:test", "p", alice}, {"@Alice:test", "p", alice}, {"@alice:TEST", "p", ""}, {"@\u00c5lice:test", "p", ""},
+			{"@Carol:test", "C", "@Carol:test"}, {"@carol:test", "c", "@carol:test"}, {"@CAROL:test", "c", "@carol:test"}, {"@CAROL:test", "C", ""},
+		} {
+			session, err := s.login(t.Context(), &api.LoginRequest{UserID: c.typed, Password: c.password})
+			switch {
+			case c.want == "" && code(err) != "M_FORBIDDEN", c.want != "" && (err != nil || session.UserID != c.want):
+				t.Errorf("%s: %+v, %v", c.typed, session, err)
+			}
 		}
 	})
 }

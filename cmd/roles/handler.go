@@ -3,6 +3,7 @@ package roles
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -20,9 +21,12 @@ func (p *process) handler(metrics prometheus.Registerer) (http.Handler, error) {
 			all = append(all, e.Endpoints()...)
 		}
 	}
-	h := p.config.HTTP
+	h, info := p.config.HTTP, p.config.Global.WellKnownClientBaseURL
+	if info == "" {
+		info = "https://" + p.config.Global.ServerName
+	}
 	return httpapi.NewRouter(httpapi.Options{Authenticator: authenticator{p.world.caller}, Limits: limiter(p.config.RateLimiting), Logger: p.logger,
-		Metrics: metrics, MaxBody: h.MaxBodyBytes, BodyTimeout: h.BodyTimeout, TrustedProxies: h.Proxies()}, all)
+		Metrics: metrics, MaxBody: h.MaxBodyBytes, BodyTimeout: h.BodyTimeout, TrustedProxies: h.Proxies(), InfoURI: strings.TrimRight(info, "/") + "/"}, all)
 }
 
 func limiter(c config.RateLimiting) *httpapi.Limiter {

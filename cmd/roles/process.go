@@ -28,6 +28,7 @@ type process struct {
 	registry *prometheus.Registry
 	log      log
 	dbs      []*sqldb.DB
+	disk     *diskProbe // nil where nothing is kept on this machine
 	specs    []spec
 	roles    []Role
 	rpc      *rpc.Server
@@ -100,6 +101,9 @@ func (p *process) open(ctx context.Context, specs []spec) error {
 		return err
 	}
 	w.log = p.log
+	if keepsFiles(p.config, specs) {
+		p.disk = newDiskProbe(p.config.Global.DataDir)
+	}
 	for _, spec := range specs {
 		if err := p.make(ctx, spec); err != nil {
 			return fmt.Errorf("%s: %w", spec.name, err)
@@ -205,6 +209,11 @@ func (p *process) health(ctx context.Context) error {
 	}
 	if err := p.log.Failed(); err != nil {
 		return err
+	}
+	if p.disk != nil {
+		if err := p.disk.check(); err != nil {
+			return err
+		}
 	}
 	for _, db := range p.dbs {
 		if err := db.Write(ctx, func(*sqldb.Tx) error { return nil }); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,6 +53,13 @@ func openLog(ctx context.Context, c *config.Dendrite, logger *logrus.Entry, metr
 		}
 	}
 	return persist(ctx, logger, "Kafka", func() (log, error) { return kafka.Open(ctx, options) })
+}
+
+// keepsFiles tells whether the log or one of the roles' stores is a file here.
+func keepsFiles(c *config.Dendrite, specs []spec) bool {
+	return len(c.EventLog.Kafka.Brokers) == 0 || slices.ContainsFunc(specs, func(s spec) bool {
+		return s.store != "" && c.Database.StoreURL(s.store) == ""
+	})
 }
 
 // openStore opens a role's store, and waits for a database that is away.

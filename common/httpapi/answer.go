@@ -167,6 +167,18 @@ func asMatrixError(err error) (e *matrixerror.Error, unexpected bool) {
 	return matrixerror.New(http.StatusInternalServerError, "M_UNKNOWN", "Internal server error"), true
 }
 
+// informed adds what answers with some errcodes must say.
+// spec: client-server-api §common-error-codes
+func (e *edge) informed(err *matrixerror.Error) *matrixerror.Error {
+	if err.Code != matrixerror.CodeUserLimit || err.Fields["info_uri"] != nil {
+		return err
+	}
+	full := *err
+	full.Fields = map[string]any{"info_uri": e.InfoURI}
+	maps.Copy(full.Fields, err.Fields)
+	return &full
+}
+
 // sendError writes the answer that e is.
 func (p *pools) sendError(w http.ResponseWriter, r *http.Request, e *matrixerror.Error) {
 	answer := errorAnswer{Code: e.Code, Message: e.Message, SoftLogout: e.SoftLogout}

@@ -31,6 +31,9 @@ type Options struct {
 	// BodyTimeout is how long a client may take to send a body; zero means
 	// DefaultBodyTimeout.
 	BodyTimeout time.Duration
+	// InfoURI is where people read about this server: what answers say that
+	// must name a page (info_uri). May be "".
+	InfoURI string
 	// TrustedProxies may say in X-Forwarded-For whose request it is.
 	TrustedProxies []netip.Prefix
 }

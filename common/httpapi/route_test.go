@@ -259,6 +259,7 @@ func TestErrors(t *testing.T) {
 		{"bad fields", fail(&matrixerror.Error{Status: 400, Code: "M_X", Message: "m", Fields: map[string]any{"f": func() {}}}), 400, "M_UNKNOWN", "", ""},
 		{"retry", fail(matrixerror.LimitExceeded(1500 * time.Millisecond)), 429, "M_LIMIT_EXCEEDED", "", `"retry_after_ms":1500`},
 		{"soft logout", fail(&matrixerror.Error{Status: 401, Code: "M_UNKNOWN_TOKEN", Message: "m", SoftLogout: true}), 401, "M_UNKNOWN_TOKEN", "", `"soft_logout":true`},
+		{"limit of a user", fail(matrixerror.UserLimit(403, "m")), 403, "M_USER_LIMIT_EXCEEDED", "", `"info_uri":"https://i/"`},
 		{"log away", fail(fmt.Errorf("append: %w", eventlog.ErrUnavailable)), 503, "M_UNKNOWN", "", `"retry_after_ms":2000`},
 		{"store away", fail(fmt.Errorf("account: %w", sqldb.ErrUnavailable)), 503, "M_UNKNOWN", "unavailable", `"retry_after_ms":2000`},
 		{"other", fail(errors.New("secret detail")), 500, "M_UNKNOWN", "secret detail", ""},
@@ -268,7 +269,7 @@ func TestErrors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var logs bytes.Buffer
-			h := newRouter(t, Options{Logger: quiet(&logs)}, Endpoint{Method: "GET", Path: "/x", Handler: c.handler})
+			h := newRouter(t, Options{Logger: quiet(&logs), InfoURI: "https://i/"}, Endpoint{Method: "GET", Path: "/x", Handler: c.handler})
 			w := ask(h, "GET", "/x", "")
 			checkError(t, w, c.status, c.code)
 			if !strings.Contains(w.Body.String(), c.body) || strings.Contains(w.Body.String(), "secret") {

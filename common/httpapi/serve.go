@@ -136,6 +136,6 @@ func (t *route) fail(w http.ResponseWriter, r *Request, err error) int {
 			"request": r.ID, "method": t.Method, "endpoint": t.Path,
 		}).Error("Request failed")
 	}
-	t.pools.sendError(w, r.Request, e)
+	t.pools.sendError(w, r.Request, t.informed(e))
 	return e.Status
 }

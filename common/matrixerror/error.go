@@ -101,3 +101,13 @@ func Unavailable(retryAfter time.Duration, format string, args ...any) *Error {
 	e.RetryAfter = retryAfter
 	return e
 }
+
+// CodeUserLimit is the errcode of UserLimit.
+const CodeUserLimit = "M_USER_LIMIT_EXCEEDED"
+
+// UserLimit says that an account has as much of something as it may have. The
+// HTTP edge adds info_uri, which such answers must have.
+// spec: client-server-api §common-error-codes
+func UserLimit(status int, format string, args ...any) *Error {
+	return New(status, CodeUserLimit, format, args...)
+}

@@ -147,7 +147,7 @@ func (r *Rules) Put(kind, before, after string, rule Rule) error {
 		rule.Enabled = rules[at].Enabled
 		rules = slices.Delete(rules, at, at+1)
 	} else if len(rules) >= maxRules {
-		return matrixerror.New(400, "M_RESOURCE_LIMIT_EXCEEDED", "At most %d push rules of a kind are kept", maxRules)
+		return matrixerror.UserLimit(400, "At most %d push rules of a kind are kept", maxRules)
 	} else {
 		at = 0
 		if kind == "override" {

@@ -2,6 +2,8 @@ package pushrules
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -110,4 +112,26 @@ func FuzzLoad(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func TestCopyRoom(t *testing.T) {
+	const mine = `{"global":{"override":[
+			{"rule_id":"!old:t","default":false,"enabled":false,"actions":[],"conditions":[{"kind":"event_match","key":"room_id","pattern":"!old:t"},
+				{"kind":"event_match","key":"type","pattern":"!old:t"}]}],
+		"room":[{"rule_id":"!x:t","default":false,"enabled":true,"actions":[]},{"rule_id":"!old:t","default":false,"enabled":true,"actions":["notify"]}]}}`
+	rules := load(t, jsontext.Value(mine))
+	if !rules.CopyRoom("!old:t", "!new:t") || rules.CopyRoom("!old:t", "!new:t") || rules.CopyRoom("!none:t", "!other:t") {
+		t.Fatal("rules are not copied once")
+	}
+	muted, err := rules.Get("override", "!new:t")
+	if err != nil || muted.Enabled || string(muted.Conditions[0]) != `{"key":"room_id","kind":"event_match","pattern":"!new:t"}` ||
+		string(muted.Conditions[1]) != `{"kind":"event_match","key":"type","pattern":"!old:t"}` {
+		t.Errorf("%+v, %v", muted, err)
+	}
+	if got := names(rules.set.Room); !slices.Equal(got, []string{"!x:t", "!new:t", "!old:t"}) || string(rules.set.Room[1].Actions[0]) != `"notify"` {
+		t.Errorf("room rules %v", got)
+	}
+	if before, err := rules.Get("override", "!old:t"); err != nil || !strings.Contains(string(before.Conditions[0]), "!old:t") {
+		t.Errorf("the old room's rule became %+v, %v", before, err)
+	}
 }

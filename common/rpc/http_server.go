@@ -16,7 +16,9 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/sqldb"
 )
 
 // Bounds of calls between processes where options say nothing else.
@@ -217,9 +219,28 @@ func (h *httpHandler) invoke(ctx context.Context, method handler, call Call) (re
 	return method.call(ctx, call.Request)
 }
 
+// knownError is what a caller is told of a method's error; nil for those that
+// are nobody's but this process's. What a log or a store cannot do now, it can
+// at another time, and a deadline within the method is no fault of it.
+func knownError(err error) *matrixerror.Error {
+	if known := matrixerror.From(err); known != nil {
+		return known
+	}
+	switch {
+	case errors.Is(err, eventlog.ErrUnavailable), errors.Is(err, sqldb.ErrUnavailable):
+		return matrixerror.Unavailable(retryUnreachable, "The server cannot store or read anything now, try again later")
+	case errors.Is(err, context.DeadlineExceeded):
+		return matrixerror.New(http.StatusGatewayTimeout, "M_UNKNOWN", "The server took too long")
+	}
+	return nil
+}
+
 // fail answers a method's error.
 func (h *httpHandler) fail(w http.ResponseWriter, r *http.Request, call Call, err error) {
-	if known := matrixerror.From(err); known != nil {
+	if known := knownError(err); known != nil {
+		if matrixerror.From(err) == nil { // the caller is not told why
+			h.Logger.WithField("call", call).WithError(err).Warn("Call failed for now")
+		}
 		body, encoding := newErrorBody(known)
 		if encoding == nil {
 			h.answer(w, r, call, http.StatusUnprocessableEntity, body)

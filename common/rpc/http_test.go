@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,7 +15,9 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/sqldb"
 )
 
 func TestSecrets(t *testing.T) {
@@ -118,6 +121,27 @@ func TestTimeoutOfClient(t *testing.T) {
 	}
 	if len(entered) > 1 {
 		t.Errorf("a call over its time was made %d times", len(entered))
+	}
+}
+
+// TestForNow: what a method cannot do now arrives as something to try again.
+func TestForNow(t *testing.T) {
+	causes := map[string]error{
+		"log": fmt.Errorf("append: %w: %w", eventlog.ErrUnavailable, errors.New("disk full")), "store": fmt.Errorf("read: %w", sqldb.ErrUnavailable),
+		"deadline": fmt.Errorf("ask: %w", context.DeadlineExceeded), "said": fmt.Errorf("%w: %w", matrixerror.Forbidden("no"), sqldb.ErrUnavailable),
+	}
+	s := NewServer()
+	broken := NewMethod[struct{ Case string }, struct{}]("test", "broken")
+	broken.Serve(s, func(_ context.Context, r *struct{ Case string }) (*struct{}, error) { return nil, causes[r.Case] })
+	c := client(t, serveHTTP(t, HandlerOptions{Server: s}), ClientOptions{})
+	for name, want := range map[string]struct {
+		status int
+		again  bool
+	}{"log": {503, true}, "store": {503, true}, "deadline": {504, false}, "said": {403, false}} {
+		_, err := broken.Call(t.Context(), c, &struct{ Case string }{name})
+		if e := matrixerror.From(err); e == nil || e.Status != want.status || (e.RetryAfter > 0) != want.again || strings.Contains(e.Message, "disk") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -24,7 +24,8 @@ import (
 //
 //	200  the JSON of the response
 //	204  the method returned nil
-//	422  the JSON of an errorBody: what the method says is a *matrixerror.Error
+//	422  the JSON of an errorBody: what the method says is a *matrixerror.Error,
+//	     or a log or store that is not available now, or a deadline of its own
 //	401 404 405 413 400  the call is wrong; text says why, for operators
 //	500  the method failed otherwise, with the error's text
 //	503  the call was abandoned, because the server stops

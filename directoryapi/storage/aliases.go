@@ -40,24 +40,8 @@ func (d *Database) Alias(ctx context.Context, alias string) (a Alias, ok bool, e
 }
 
 // Aliases returns the aliases of a room, sorted.
-func (d *Database) Aliases(ctx context.Context, roomID string) (out []string, err error) {
-	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {
-		out = nil
-		rows, err := tx.Query(ctx, selectAliases, roomID)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var alias string
-			if err := rows.Scan(&alias); err != nil {
-				return err
-			}
-			out = append(out, alias)
-		}
-		return rows.Err()
-	})
-	return out, err
+func (d *Database) Aliases(ctx context.Context, roomID string) ([]string, error) {
+	return d.texts(ctx, selectAliases, roomID)
 }
 
 // PutAlias makes an alias, at the time now in milliseconds; one whose room does

@@ -3,5 +3,5 @@
 // those that take a Tx.
 //
 // It decides nothing. Tables: aliases, published, upgrades, rooms, memberships,
-// annotations, positions. Every method is safe for concurrent use.
+// annotations, guest_rooms, positions. Every method is safe for concurrent use.
 package storage

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	roomColumns = `room_id, version, room_type, name, topic, canonical_alias, avatar_url, join_rule, encryption, replaced,
+	selectKnownRooms = `SELECT room_id FROM rooms WHERE room_id > $1 UNION SELECT room_id FROM memberships WHERE room_id > $1 ORDER BY 1 LIMIT $2`
+	roomColumns      = `room_id, version, room_type, name, topic, canonical_alias, avatar_url, join_rule, encryption, replaced,
     world_readable, guest_can_join, federate, joined`
 	selectRoom = `SELECT ` + roomColumns + ` FROM rooms WHERE room_id = $1`
 	upsertRoom = `INSERT INTO rooms (` + roomColumns + `, search)
@@ -61,7 +62,7 @@ func (d *Database) SetJoined(ctx context.Context, tx *sqldb.Tx, roomID string, j
 
 // PurgeRoom removes all that is about a room within a transaction.
 func (d *Database) PurgeRoom(ctx context.Context, tx *sqldb.Tx, roomID string) error {
-	for _, text := range []string{deleteRoom, deleteRoomMemberships, deleteRoomAnnotations, deletePublished, deleteRoomAliases} {
+	for _, text := range []string{deleteRoom, deleteRoomMemberships, deleteRoomAnnotations, deletePublished, deleteRoomAliases, purgeGuestRoom} {
 		if _, err := tx.Exec(ctx, text, roomID); err != nil {
 			return err
 		}
@@ -78,6 +79,12 @@ func (d *Database) ClearRoom(ctx context.Context, tx *sqldb.Tx, roomID string) e
 		}
 	}
 	return nil
+}
+
+// KnownRooms returns IDs of rooms of which the view has anything, in the order
+// of the database, after one of them.
+func (d *Database) KnownRooms(ctx context.Context, after string, limit int) ([]string, error) {
+	return d.texts(ctx, selectKnownRooms, after, limit)
 }
 
 // Rooms reads rows, with their published flags; unknown rooms are left out.

@@ -33,6 +33,27 @@ func (d *Database) Write(ctx context.Context, f func(*sqldb.Tx) error) error {
 	return d.db.Write(ctx, f)
 }
 
+// texts reads the only column of a query in a transaction of its own.
+func (d *Database) texts(ctx context.Context, text string, args ...any) (out []string, err error) {
+	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {
+		out = nil
+		rows, err := tx.Query(ctx, text, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var s string
+			if err := rows.Scan(&s); err != nil {
+				return err
+			}
+			out = append(out, s)
+		}
+		return rows.Err()
+	})
+	return out, err
+}
+
 // clean makes text storable: PostgreSQL takes no NUL, which content may hold.
 func clean(s string) string {
 	if strings.IndexByte(s, 0) < 0 {

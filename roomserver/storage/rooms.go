@@ -59,6 +59,7 @@ func (s *Store) PutRoom(ctx context.Context, tx *sqldb.Tx, r *Room) error {
 // PurgeRoom forgets a room and all that is in it.
 func (s *Store) PurgeRoom(ctx context.Context, tx *sqldb.Tx, roomNID int64) error {
 	for _, text := range []string{
+		`DELETE FROM out_of_room WHERE room_id = (SELECT room_id FROM rooms WHERE room_nid = $1)`,
 		`DELETE FROM early_redactions WHERE redaction_id IN (SELECT event_id FROM events WHERE room_nid = $1)`,
 		`DELETE FROM outputs WHERE room_nid = $1`,
 		`DELETE FROM fork_entries WHERE fork_nid IN (SELECT fork_nid FROM forks WHERE room_nid = $1)`,

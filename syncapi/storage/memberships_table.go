@@ -35,6 +35,16 @@ func (s *Store) Memberships(ctx context.Context, userID string) ([]Membership, e
 		})
 }
 
+// MembershipSeq returns the Seq of the change that an event made; 0 if there is none.
+func (s *Store) MembershipSeq(ctx context.Context, userID, roomID, eventID string) (int64, error) {
+	rows, err := query(ctx, s, "membership", `SELECT COALESCE(MAX(seq), 0) FROM memberships WHERE user_id = $1 AND room_id = $2 AND event_id = $3`,
+		[]any{userID, roomID, eventID}, func(r scanner) (seq int64, err error) { return seq, r.Scan(&seq) })
+	if err != nil || eventID == "" {
+		return 0, err
+	}
+	return rows[0], nil
+}
+
 // Neighbours returns users of ours, at most limit, who are joined to one of the rooms.
 func (s *Store) Neighbours(ctx context.Context, rooms []string, limit int) ([]string, error) {
 	return query(ctx, s, "neighbours", `SELECT DISTINCT m.user_id FROM memberships m WHERE m.room_id `+s.db.Any("$1")+`

@@ -28,3 +28,32 @@ func (s *Store) Rooms(ctx context.Context, ids []string) ([]Room, error) {
 			return o, r.Scan(&o.RoomID, &o.Seq, &o.Joined, &o.Invited)
 		})
 }
+
+// KnownRooms returns IDs of rooms of which the view has anything, in the order
+// of the database, after one of them.
+func (s *Store) KnownRooms(ctx context.Context, after string, limit int) ([]string, error) {
+	return query(ctx, s, "known rooms", `SELECT room_id FROM rooms WHERE room_id > $1
+		UNION SELECT room_id FROM memberships WHERE room_id > $1 ORDER BY 1 LIMIT $2`, []any{after, limit},
+		func(r scanner) (string, error) {
+			var id string
+			return id, r.Scan(&id)
+		})
+}
+
+// clearRooms drops what came of room.output of the rooms.
+func (s *Store) clearRooms(ctx context.Context, tx *sqldb.Tx, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	for _, table := range roomTables() {
+		if _, err := tx.Exec(ctx, `DELETE FROM `+table+` WHERE room_id `+s.db.Any("$1"), sqldb.List(ids)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// roomTables are those that are made of room.output.
+func roomTables() []string {
+	return []string{"memberships", "relations", "threads", "unread", "rooms"}
+}

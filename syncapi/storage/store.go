@@ -32,7 +32,9 @@ func Open(ctx context.Context, db *sqldb.DB) (*Store, error) {
 type Batch struct {
 	// Fence fails unless the rows are still this instance's to write; nil where
 	// there is no other.
-	Fence       func(context.Context, *sqldb.Tx) error
+	Fence func(context.Context, *sqldb.Tx) error
+	// Clear names rooms of which all that came of room.output is dropped first.
+	Clear       []string
 	Memberships []Membership
 	Relations   []Relation
 	// Unrelate names events whose relations a redaction has ended.
@@ -83,6 +85,7 @@ func (s *Store) Apply(ctx context.Context, b *Batch) error {
 			}
 		}
 		for _, step := range []func() error{
+			func() error { return s.clearRooms(ctx, tx, b.Clear) },
 			func() error { return each(b.Memberships, func(m *Membership) error { return m.put(ctx, tx) }) },
 			func() error { return each(b.Relations, func(r *Relation) error { return r.put(ctx, tx) }) },
 			func() error { return each(b.Unrelate, func(e *RoomEvent) error { return unrelate(ctx, tx, e) }) },
@@ -117,7 +120,7 @@ func each[T any](list []T, f func(*T) error) error {
 // purge drops what is known of a room up to a Seq. Receipts, which tell nothing
 // of the room's Seqs, go altogether.
 func (p *RoomSeq) purge(ctx context.Context, tx *sqldb.Tx) error {
-	for _, table := range []string{"memberships", "relations", "threads", "unread", "rooms"} {
+	for _, table := range roomTables() {
 		if _, err := tx.Exec(ctx, `DELETE FROM `+table+` WHERE room_id = $1 AND seq <= $2`, p.RoomID, p.Seq); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package api
 import (
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/pushrules"
@@ -77,6 +78,9 @@ const (
 	RuleDelete  RuleChange = "delete"
 	RuleEnable  RuleChange = "enable"
 	RuleActions RuleChange = "actions"
+	// RuleCopy gives the room that is the Rule's ID the rules of the room that
+	// Before names.
+	RuleCopy RuleChange = "copy"
 )
 
 // ChangePushRuleRequest is one change of push rules.
@@ -145,4 +149,17 @@ type Job struct {
 type FinishJobRequest struct {
 	Owner string
 	Job   Job
+}
+
+// TypeInvitePermission is the account data by which a user blocks invites.
+const TypeInvitePermission = "m.invite_permission_config"
+
+// BlocksInvites reads its content; what has not the form it should have blocks
+// nothing.
+// spec: client-server-api §invite-permission
+func BlocksInvites(content jsontext.Value) bool {
+	var config struct {
+		DefaultAction string `json:"default_action"`
+	}
+	return len(content) > 0 && json.Unmarshal(content, &config) == nil && config.DefaultAction == "block"
 }

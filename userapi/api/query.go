@@ -27,6 +27,8 @@ var (
 	QueryReceipts = rpc.NewMethod[ReceiptsRequest, ReceiptsResponse](Service, "receipts").Harmless()
 	// QueryPresence returns the presence of several users.
 	QueryPresence = rpc.NewMethod[PresenceRequest, PresenceResponse](Service, "presence").Harmless()
+	// QueryGuests tells which of some local users are guests.
+	QueryGuests = rpc.NewMethod[GuestsRequest, GuestsResponse](Service, "guests").Harmless()
 	// QueryHeads returns the last Seq of each partition of user.output, as
 	// stored: what a read without a token has to see.
 	QueryHeads = rpc.NewMethod[HeadsRequest, HeadsResponse](Service, "heads").Harmless()
@@ -113,3 +115,9 @@ type HeadsRequest struct{}
 
 // HeadsResponse holds the last Seq per partition of user.output.
 type HeadsResponse struct{ Seqs []int64 }
+
+// GuestsRequest names users, at most 1,000.
+type GuestsRequest struct{ UserIDs []string }
+
+// GuestsResponse holds those of them who are guests.
+type GuestsResponse struct{ UserIDs []string }

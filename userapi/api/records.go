@@ -33,7 +33,7 @@ const (
 	ChangeDevices     ChangeKind = "devices"      // the user's device list changed
 	ChangeDeactivated ChangeKind = "deactivated"
 	ChangeToDevice    ChangeKind = "to_device" // DeviceID has new messages
-	ChangeForget      ChangeKind = "forget"    // RoomID was forgotten by the user
+	ChangeForget      ChangeKind = "forget"    // RoomID was forgotten by the user, whose member event was EventID
 	// ChangeResync says that the changes between the last one in the topic and
 	// this one cannot be had any more: a reader goes on from here, whatever it
 	// lacks. What is current of all users of the partition follows, but for the
@@ -49,6 +49,7 @@ type UserChange struct {
 	UserID   string         `json:"user_id"`
 	Kind     ChangeKind     `json:"kind"`
 	RoomID   string         `json:"room_id,omitzero"`
+	EventID  string         `json:"event_id,omitzero"`
 	DeviceID string         `json:"device_id,omitzero"`
 	Type     string         `json:"type,omitzero"`
 	Content  jsontext.Value `json:"content,omitzero"`

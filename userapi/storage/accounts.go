@@ -47,6 +47,20 @@ func (d *Database) LockAccount(ctx context.Context, tx *sqldb.Tx, userID string)
 	return a, ok, err
 }
 
+// Guests returns those of the users who are guests.
+func (d *Database) Guests(ctx context.Context, userIDs []string) (out []string, err error) {
+	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+		out = nil
+		return each(ctx, tx, func(scan func(...any) error) error {
+			var id string
+			err := scan(&id)
+			out = append(out, id)
+			return err
+		}, "SELECT user_id FROM accounts WHERE user_id "+d.Any("$1")+" AND guest = $2", sqldb.List(userIDs), true)
+	})
+	return out, err
+}
+
 // UpgradeGuest makes a guest's account a user's; false when it is none.
 func (d *Database) UpgradeGuest(ctx context.Context, tx *sqldb.Tx, userID, hash string) (bool, error) {
 	return affected(tx.Exec(ctx, "UPDATE accounts SET guest = $1, password_hash = $2 WHERE user_id = $3 AND guest = $4 AND deactivated = $5",

@@ -61,9 +61,9 @@ func (d *Database) PutAccountData(ctx context.Context, tx *sqldb.Tx, userID, roo
 		ON CONFLICT (user_id, room_id, type) DO UPDATE SET content = excluded.content`, userID, roomID, typ, string(content)))
 }
 
-// CountAccountData counts a user's events of account data.
-func (d *Database) CountAccountData(ctx context.Context, tx *sqldb.Tx, userID string) (n int, err error) {
-	err = tx.QueryRow(ctx, "SELECT count(*) FROM account_data WHERE user_id = $1", userID).Scan(&n)
+// CountAccountData counts a user's events of account data but for one.
+func (d *Database) CountAccountData(ctx context.Context, tx *sqldb.Tx, userID, roomID, typ string) (n int, err error) {
+	err = tx.QueryRow(ctx, "SELECT count(*) FROM account_data WHERE user_id = $1 AND NOT (room_id = $2 AND type = $3)", userID, roomID, typ).Scan(&n)
 	return n, err
 }
 

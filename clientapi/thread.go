@@ -1,0 +1,53 @@
+package clientapi
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/httpapi"
+	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/roomserver/api"
+)
+
+// relation is what an event's content says of another event.
+type relation struct {
+	RelatesTo struct {
+		RelType string `json:"rel_type"`
+		EventID string `json:"event_id"`
+	} `json:"m.relates_to"`
+}
+
+// relationTo reads it; nothing of what is malformed.
+func relationTo(content jsontext.Value) (is relation) {
+	if json.Unmarshal(content, &is) != nil {
+		return relation{}
+	}
+	return is
+}
+
+// checkThread refuses an event that would start a thread at one that relates to
+// another event itself: an edit, a reaction, part of another thread. A reply is
+// none of these and may have a thread. Other events cost one look at their bytes.
+// spec: client-server-api §validation-of-mthread-relationships
+func (s *Server) checkThread(ctx context.Context, d *httpapi.Device, roomID string, content jsontext.Value) error {
+	if !bytes.Contains(content, []byte("m.thread")) {
+		return nil
+	}
+	is := relationTo(content).RelatesTo
+	if is.RelType != "m.thread" || is.EventID == "" {
+		return nil
+	}
+	res, err := api.QueryEvents.Call(ctx, s.caller, &api.EventsRequest{RoomID: roomID, EventIDs: []string{is.EventID}, Viewer: d.UserID})
+	if err != nil {
+		return hideUnknown(err)
+	}
+	for _, root := range res.Events {
+		if root.EventID() == is.EventID && relationTo(root.Content()).RelatesTo.RelType != "" {
+			return matrixerror.New(400, "M_UNKNOWN", "No thread can start at an event that relates to another one")
+		}
+	}
+	return nil
+}
