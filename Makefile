@@ -16,7 +16,7 @@ run: build ## a homeserver on localhost, with keys and data under $(DATA)
 
 test: check ## everything, with the race detector; installs what the tests need
 	scripts/test-dependencies
-	scripts/kafka with $(GO) test -race -timeout 14m ./...
+	scripts/kafka with scripts/postgres with $(GO) test -race -timeout 14m ./...
 
 check: ## what needs no running: formatting, vet
 	@test -z "$$(gofmt -l cmd clientapi common directoryapi e2e federationapi gomatrixserverlib roomserver syncapi userapi 2>/dev/null | tee /dev/stderr)"
@@ -24,7 +24,7 @@ check: ## what needs no running: formatting, vet
 
 e2e: ## only the end-to-end tests
 	scripts/test-dependencies
-	$(GO) test -race -count 1 -v ./e2e/...
+	scripts/postgres with $(GO) test -race -count 1 -v ./e2e/...
 
 FUZZTIME ?= 10m
 fuzz: ## every fuzz target for FUZZTIME

@@ -11,6 +11,7 @@ import (
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/userapi"
 	userapis "github.com/matrix-org/dendrite/userapi/api"
 )
@@ -30,7 +31,9 @@ func (t tokens) Authenticate(ctx context.Context, token string) (*httpapi.Device
 func newAccountWorld(t *testing.T, registration config.Registration) *world {
 	t.Helper()
 	w := &world{t: t, caller: rpc.NewServer(), log: openLog(t)}
-	db, err := sqldb.Open(t.Context(), sqldb.Options{URL: "file:" + filepath.Join(t.TempDir(), "users.db"), Durable: true})
+	o := sqldbtest.Options(t, filepath.Join(t.TempDir(), "users.db"))
+	o.Durable = true
+	db, err := sqldb.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +70,9 @@ func (w *world) signUp(name string) string {
 	return a.body["access_token"].(string)
 }
 
-func TestAccounts(t *testing.T) {
+func TestAccounts(t *testing.T) { sqldbtest.Each(t, testAccounts) }
+
+func testAccounts(t *testing.T) {
 	w := newAccountWorld(t, config.Registration{Open: true})
 	first := w.do("", "POST", "/register", `{"username":"alice","password":"secret"}`)
 	if first.status != 401 || first.body["session"] == "" || first.body["flows"] == nil {
@@ -126,7 +131,9 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
-func TestRefresh(t *testing.T) {
+func TestRefresh(t *testing.T) { sqldbtest.Each(t, testRefresh) }
+
+func testRefresh(t *testing.T) {
 	w := newAccountWorld(t, config.Registration{Open: true})
 	w.signUp("a")
 	session := w.must("", "POST", "/login", `{"type":"m.login.password","user":"a","password":"secret","refresh_token":true}`)
@@ -138,7 +145,9 @@ func TestRefresh(t *testing.T) {
 	w.expect("401 M_UNKNOWN_TOKEN", "", "POST", "/refresh", body)
 }
 
-func TestClosedRegistration(t *testing.T) {
+func TestClosedRegistration(t *testing.T) { sqldbtest.Each(t, testClosedRegistration) }
+
+func testClosedRegistration(t *testing.T) {
 	w := newAccountWorld(t, config.Registration{SharedSecret: "s"})
 	w.expect("403 M_FORBIDDEN", "", "POST", "/register", `{"username":"a","password":"b"}`)
 	nonce := w.server.newNonce(time.Now())

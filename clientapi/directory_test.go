@@ -6,10 +6,13 @@ import (
 	"testing"
 
 	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	directory "github.com/matrix-org/dendrite/directoryapi/api"
 )
 
-func TestCreateRoomAnswers(t *testing.T) {
+func TestCreateRoomAnswers(t *testing.T) { sqldbtest.Each(t, testCreateRoomAnswers) }
+
+func testCreateRoomAnswers(t *testing.T) {
 	w := newWorldWith(t, config.ClientAPI{MaxInvitesPerCreate: 2, MaxInitialState: 1})
 	w.setData("@blocked:test", "", "m.invite_permission_config", `{"default_action":"block"}`)
 	w.device("sue").Suspended = true
@@ -39,7 +42,9 @@ func TestCreateRoomAnswers(t *testing.T) {
 }
 
 // TestCreateRoomAllOrNothing: a room that is refused leaves nothing behind.
-func TestCreateRoomAllOrNothing(t *testing.T) {
+func TestCreateRoomAllOrNothing(t *testing.T) { sqldbtest.Each(t, testCreateRoomAllOrNothing) }
+
+func testCreateRoomAllOrNothing(t *testing.T) {
 	w := newWorld(t)
 	body := `{"room_alias_name":"pub","visibility":"public","name":"N","room_version":"11",
 		"power_level_content_override":{"events":{"m.room.name":200}}}`
@@ -59,7 +64,9 @@ func TestCreateRoomAllOrNothing(t *testing.T) {
 	}
 }
 
-func TestSameRoomTwice(t *testing.T) {
+func TestSameRoomTwice(t *testing.T) { sqldbtest.Each(t, testSameRoomTwice) }
+
+func testSameRoomTwice(t *testing.T) {
 	w := newWorld(t)
 	seen := map[string]bool{}
 	for range 10 { // within a millisecond, some of them
@@ -70,7 +77,9 @@ func TestSameRoomTwice(t *testing.T) {
 	}
 }
 
-func TestAliases(t *testing.T) {
+func TestAliases(t *testing.T) { sqldbtest.Each(t, testAliases) }
+
+func testAliases(t *testing.T) {
 	w := newWorld(t)
 	room, other := w.create("alice", `{"preset":"public_chat"}`), w.create("alice", `{}`)
 	w.must("bob", "POST", "/rooms/"+room+"/join", ``)
@@ -121,7 +130,9 @@ func TestAliases(t *testing.T) {
 	w.expect("200", "root", "DELETE", path("d"), ``)
 }
 
-func TestPublishing(t *testing.T) {
+func TestPublishing(t *testing.T) { sqldbtest.Each(t, testPublishing) }
+
+func testPublishing(t *testing.T) {
 	w := newWorld(t)
 	room := w.create("alice", `{"preset":"public_chat","name":"Cheese","topic":"Tasty","creation_content":{"type":"m.space"}}`)
 	w.must("bob", "POST", "/rooms/"+room+"/join", ``)
@@ -175,7 +186,9 @@ func TestPublishing(t *testing.T) {
 	}
 }
 
-func TestDirectoryForAdministrators(t *testing.T) {
+func TestDirectoryForAdministrators(t *testing.T) { sqldbtest.Each(t, testDirectoryForAdministrators) }
+
+func testDirectoryForAdministrators(t *testing.T) {
 	w := newWorldWith(t, config.ClientAPI{DirectoryRequiresAdmin: true, PublicRoomsRequireAuth: true})
 	room := w.create("alice", `{"preset":"public_chat"}`)
 	w.device("root").IsAdmin = true
@@ -187,7 +200,9 @@ func TestDirectoryForAdministrators(t *testing.T) {
 	w.expect("401 M_MISSING_TOKEN", "", "GET", "/publicRooms", ``)
 }
 
-func TestUpgrade(t *testing.T) {
+func TestUpgrade(t *testing.T) { sqldbtest.Each(t, testUpgrade) }
+
+func testUpgrade(t *testing.T) {
 	w := newWorld(t)
 	for _, versions := range [][2]string{{"10", "12"}, {"12", "12"}, {"12", "11"}} {
 		name := versions[0] + "to" + versions[1]
@@ -251,7 +266,9 @@ func TestUpgrade(t *testing.T) {
 
 // TestUpgradeTakenUp: an upgrade that was interrupted after any step goes on
 // with the same new room.
-func TestUpgradeTakenUp(t *testing.T) {
+func TestUpgradeTakenUp(t *testing.T) { sqldbtest.Each(t, testUpgradeTakenUp) }
+
+func testUpgradeTakenUp(t *testing.T) {
 	w := newWorld(t)
 	old := w.create("alice", `{"room_alias_name":"a"}`)
 	up, err := w.server.beginUpgrade(t.Context(), w.device("alice"), old, "12", nil)
@@ -276,7 +293,9 @@ func TestUpgradeTakenUp(t *testing.T) {
 
 // TestRoomSummary: whoever could join, read or knock, or is asked in, is told
 // what a room is, and nobody else that there is one.
-func TestRoomSummary(t *testing.T) {
+func TestRoomSummary(t *testing.T) { sqldbtest.Each(t, testRoomSummary) }
+
+func testRoomSummary(t *testing.T) {
 	w := newWorld(t)
 	open := w.create("alice", `{"preset":"public_chat","name":"Open","room_alias_name":"open","creation_content":{"type":"m.space"}}`)
 	w.must("bob", "POST", "/rooms/"+open+"/join", ``)

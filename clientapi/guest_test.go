@@ -5,11 +5,14 @@ import (
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/httpapi"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 )
 
 // TestGuestAccounts: who has no account gets one that may do what guests may, until it
 // is made a user's.
-func TestGuestAccounts(t *testing.T) {
+func TestGuestAccounts(t *testing.T) { sqldbtest.Each(t, testGuestAccounts) }
+
+func testGuestAccounts(t *testing.T) {
 	w := newAccountWorld(t, config.Registration{Open: true, GuestsOpen: true})
 	guest := w.must("", "POST", "/register?kind=guest", `{"username":"root","password":"x","device_id":"MINE"}`)
 	token, id := guest.body["access_token"].(string), guest.body["user_id"].(string)

@@ -4,12 +4,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
 // TestProfileJob: the member event keeps what clients put there, and not what
 // was about the join alone.
-func TestProfileJob(t *testing.T) {
+func TestProfileJob(t *testing.T) { sqldbtest.Each(t, testProfileJob) }
+
+func testProfileJob(t *testing.T) {
 	w := newWorld(t)
 	lobby := w.create("alice", `{"preset":"public_chat"}`)
 	room := w.create("alice", `{"initial_state":[{"type":"m.room.join_rules","content":{"join_rule":"restricted","allow":[{"type":"m.room_membership","room_id":"`+lobby+`"}]}}]}`)

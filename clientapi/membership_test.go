@@ -3,10 +3,13 @@ package clientapi
 import (
 	"testing"
 
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	directory "github.com/matrix-org/dendrite/directoryapi/api"
 )
 
-func TestInviteJoinLeave(t *testing.T) {
+func TestInviteJoinLeave(t *testing.T) { sqldbtest.Each(t, testInviteJoinLeave) }
+
+func testInviteJoinLeave(t *testing.T) {
 	w := newWorld(t)
 	room := w.create("alice", `{}`)
 	in := "/rooms/" + room
@@ -27,7 +30,9 @@ func TestInviteJoinLeave(t *testing.T) {
 	w.expect("403 M_FORBIDDEN", "dan", "POST", in+"/join", `{}`)
 }
 
-func TestKickBanUnban(t *testing.T) {
+func TestKickBanUnban(t *testing.T) { sqldbtest.Each(t, testKickBanUnban) }
+
+func testKickBanUnban(t *testing.T) {
 	w := newWorld(t)
 	room := w.create("alice", `{"preset":"public_chat"}`)
 	in := "/rooms/" + room
@@ -45,7 +50,9 @@ func TestKickBanUnban(t *testing.T) {
 	w.expect("200", "bob", "POST", in+"/join", `{}`)
 }
 
-func TestMembershipsRefused(t *testing.T) {
+func TestMembershipsRefused(t *testing.T) { sqldbtest.Each(t, testMembershipsRefused) }
+
+func testMembershipsRefused(t *testing.T) {
 	w := newWorld(t)
 	room := w.create("alice", `{}`)
 	w.setData("@blocked:test", "", "m.invite_permission_config", `{"default_action":"block"}`)
@@ -84,7 +91,9 @@ func TestMembershipsRefused(t *testing.T) {
 	}
 }
 
-func TestKnock(t *testing.T) {
+func TestKnock(t *testing.T) { sqldbtest.Each(t, testKnock) }
+
+func testKnock(t *testing.T) {
 	w := newWorld(t)
 	room := w.create("alice", `{"initial_state":[{"type":"m.room.join_rules","content":{"join_rule":"knock"}}]}`)
 	for range 2 {
@@ -96,7 +105,9 @@ func TestKnock(t *testing.T) {
 	w.expect("200", "bob", "POST", "/rooms/"+room+"/join", ``)
 }
 
-func TestRestrictedJoin(t *testing.T) {
+func TestRestrictedJoin(t *testing.T) { sqldbtest.Each(t, testRestrictedJoin) }
+
+func testRestrictedJoin(t *testing.T) {
 	w := newWorld(t)
 	club := w.create("alice", `{"preset":"public_chat"}`)
 	w.must("bob", "POST", "/join/"+club, ``)
@@ -114,7 +125,9 @@ func TestRestrictedJoin(t *testing.T) {
 	w.expect("200", "carol", "POST", "/join/"+room, `{}`)
 }
 
-func TestGuests(t *testing.T) {
+func TestGuests(t *testing.T) { sqldbtest.Each(t, testGuests) }
+
+func testGuests(t *testing.T) {
 	w := newWorld(t)
 	w.device("guest").IsGuest = true
 	closed := w.create("alice", `{"preset":"public_chat"}`)
@@ -128,7 +141,9 @@ func TestGuests(t *testing.T) {
 
 // TestGuestsLeave: where guest access ends, those who are guests leave and the
 // others stay, whoever looks and however often.
-func TestGuestsLeave(t *testing.T) {
+func TestGuestsLeave(t *testing.T) { sqldbtest.Each(t, testGuestsLeave) }
+
+func testGuestsLeave(t *testing.T) {
 	w := newWorld(t)
 	w.device("guest").IsGuest = true
 	const open = `{"preset":"public_chat","initial_state":[{"type":"m.room.guest_access","content":{"guest_access":"can_join"}}]}`
@@ -168,7 +183,9 @@ func TestGuestsLeave(t *testing.T) {
 	w.expect("200", "guest", "POST", "/rooms/"+forbidden+"/join", `{}`)
 }
 
-func TestForget(t *testing.T) {
+func TestForget(t *testing.T) { sqldbtest.Each(t, testForget) }
+
+func testForget(t *testing.T) {
 	w := newWorld(t)
 	room := w.create("alice", `{"preset":"public_chat"}`)
 	in := "/rooms/" + room
@@ -185,7 +202,9 @@ func TestForget(t *testing.T) {
 	w.expect("404 M_NOT_FOUND", "bob", "POST", "/rooms/!unknown:test/forget", `{}`)
 }
 
-func TestJoinedRooms(t *testing.T) {
+func TestJoinedRooms(t *testing.T) { sqldbtest.Each(t, testJoinedRooms) }
+
+func testJoinedRooms(t *testing.T) {
 	w := newWorld(t)
 	first := w.create("alice", `{}`)
 	for range 5 { // what was acknowledged shows

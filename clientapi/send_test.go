@@ -6,9 +6,12 @@ import (
 	"testing"
 
 	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 )
 
-func TestSend(t *testing.T) {
+func TestSend(t *testing.T) { sqldbtest.Each(t, testSend) }
+
+func testSend(t *testing.T) {
 	w := newWorld(t)
 	room := w.create("alice", `{"preset":"public_chat"}`)
 	path := "/rooms/" + room + "/send/m.room.message/"
@@ -25,7 +28,9 @@ func TestSend(t *testing.T) {
 	}
 }
 
-func TestSendRefused(t *testing.T) {
+func TestSendRefused(t *testing.T) { sqldbtest.Each(t, testSendRefused) }
+
+func testSendRefused(t *testing.T) {
 	w := newWorld(t)
 	room, lenient := w.create("alice", `{}`), w.create("alice", `{"room_version":"5"}`)
 	w.device("sue").Suspended = true
@@ -60,7 +65,9 @@ func TestSendRefused(t *testing.T) {
 	}
 }
 
-func TestRedact(t *testing.T) {
+func TestRedact(t *testing.T) { sqldbtest.Each(t, testRedact) }
+
+func testRedact(t *testing.T) {
 	w := newWorld(t)
 	for _, version := range []string{"5", "12"} {
 		room := w.create("alice", fmt.Sprintf(`{"room_version":%q,"preset":"public_chat"}`, version))
@@ -78,7 +85,9 @@ func TestRedact(t *testing.T) {
 	}
 }
 
-func TestSuspendedMayRedactOwn(t *testing.T) {
+func TestSuspendedMayRedactOwn(t *testing.T) { sqldbtest.Each(t, testSuspendedMayRedactOwn) }
+
+func testSuspendedMayRedactOwn(t *testing.T) {
 	w := newWorld(t)
 	in := "/rooms/" + w.create("alice", `{"preset":"public_chat"}`)
 	w.must("sue", "POST", in+"/join", ``)
@@ -92,7 +101,9 @@ func TestSuspendedMayRedactOwn(t *testing.T) {
 	w.expect("200", "sue", "POST", in+"/leave", ``)
 }
 
-func TestReactionsOnce(t *testing.T) {
+func TestReactionsOnce(t *testing.T) { sqldbtest.Each(t, testReactionsOnce) }
+
+func testReactionsOnce(t *testing.T) {
 	w := newWorld(t)
 	in := "/rooms/" + w.create("alice", `{"preset":"public_chat"}`)
 	w.must("bob", "POST", in+"/join", ``)
@@ -111,7 +122,9 @@ func TestReactionsOnce(t *testing.T) {
 }
 
 // TestAnswerLost: who hears no verdict asks for it.
-func TestAnswerLost(t *testing.T) {
+func TestAnswerLost(t *testing.T) { sqldbtest.Each(t, testAnswerLost) }
+
+func testAnswerLost(t *testing.T) {
 	w := newWorldWith(t, config.ClientAPI{Writer: config.Writer{AnswerTimeout: deaf}})
 	room := w.create("alice", `{}`)
 	path := "/rooms/" + room + "/send/m.x/1"
@@ -121,7 +134,9 @@ func TestAnswerLost(t *testing.T) {
 	}
 }
 
-func TestState(t *testing.T) {
+func TestState(t *testing.T) { sqldbtest.Each(t, testStateOf) }
+
+func testStateOf(t *testing.T) {
 	w := newWorld(t)
 	room := w.create("alice", `{"preset":"public_chat"}`)
 	in := "/rooms/" + room
@@ -158,7 +173,9 @@ func TestState(t *testing.T) {
 	}
 }
 
-func TestWhoMayRead(t *testing.T) {
+func TestWhoMayRead(t *testing.T) { sqldbtest.Each(t, testWhoMayRead) }
+
+func testWhoMayRead(t *testing.T) {
 	w := newWorld(t)
 	room := w.create("alice", `{"preset":"public_chat"}`)
 	in := "/rooms/" + room
@@ -182,7 +199,9 @@ func TestWhoMayRead(t *testing.T) {
 	w.expect("200", "carol", "GET", in+"/aliases", "")
 }
 
-func TestMembers(t *testing.T) {
+func TestMembers(t *testing.T) { sqldbtest.Each(t, testMembers) }
+
+func testMembers(t *testing.T) {
 	w := newWorld(t)
 	room := w.create("alice", `{"preset":"public_chat"}`)
 	in := "/rooms/" + room
@@ -211,7 +230,9 @@ func TestMembers(t *testing.T) {
 // TestMembersAt: the members of an earlier time are those that the requester
 // may see: who was not there yet and may not see the history sees those that
 // were there when they joined, who has left those of the leave.
-func TestMembersAt(t *testing.T) {
+func TestMembersAt(t *testing.T) { sqldbtest.Each(t, testMembersAt) }
+
+func testMembersAt(t *testing.T) {
 	for visibility, want := range map[string]struct{ early, invited, late int }{
 		"world_readable": {1, 3, 4}, "shared": {1, 3, 4}, "invited": {4, 3, 4}, "joined": {4, 4, 4},
 	} {
@@ -250,7 +271,9 @@ func TestMembersAt(t *testing.T) {
 	}
 }
 
-func TestThreadRoots(t *testing.T) {
+func TestThreadRoots(t *testing.T) { sqldbtest.Each(t, testThreadRoots) }
+
+func testThreadRoots(t *testing.T) {
 	w := newWorld(t)
 	in := "/rooms/" + w.create("alice", `{}`)
 	n := 0

@@ -22,6 +22,7 @@ import (
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/directoryapi"
 	"github.com/matrix-org/dendrite/roomserver"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
@@ -104,7 +105,7 @@ const deaf = 300 * time.Millisecond
 
 func (w *world) open(name string) *sqldb.DB {
 	w.t.Helper()
-	db, err := sqldb.Open(context.Background(), sqldb.Options{URL: "file:" + filepath.Join(w.t.TempDir(), name)})
+	db, err := sqldb.Open(context.Background(), sqldbtest.Options(w.t, filepath.Join(w.t.TempDir(), name)))
 	if err != nil {
 		w.t.Fatal(err)
 	}

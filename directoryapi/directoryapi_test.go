@@ -17,6 +17,7 @@ import (
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/directoryapi/api"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomserver "github.com/matrix-org/dendrite/roomserver/api"
@@ -57,7 +58,9 @@ func newWorld(t *testing.T) *world {
 func (w *world) start() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	db, err := sqldb.Open(ctx, sqldb.Options{URL: "file:" + filepath.Join(w.dir, "directory.db"), Durable: true})
+	o := sqldbtest.Options(w.t, filepath.Join(w.dir, "directory.db"))
+	o.Durable = true
+	db, err := sqldb.Open(ctx, o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -171,7 +174,9 @@ func (w *world) room(roomID string) api.Room {
 	return res.Rooms[0]
 }
 
-func TestViewOfARoom(t *testing.T) {
+func TestViewOfARoom(t *testing.T) { sqldbtest.Each(t, testViewOfARoom) }
+
+func testViewOfARoom(t *testing.T) {
 	w := newWorld(t)
 	const id = "!r:test"
 	w.state(0, id, "m.room.create", "", `{"type":"m.space","m.federate":false}`, 0)
@@ -212,7 +217,9 @@ func TestViewOfARoom(t *testing.T) {
 	}
 }
 
-func TestRoomsOfAUser(t *testing.T) {
+func TestRoomsOfAUser(t *testing.T) { sqldbtest.Each(t, testRoomsOfAUser) }
+
+func testRoomsOfAUser(t *testing.T) {
 	w := newWorld(t)
 	w.state(0, "!a:test", "m.room.member", "@bob:test", `{"membership":"join"}`, 1)
 	w.state(1, "!b:test", "m.room.member", "@bob:test", `{"membership":"invite"}`, 1)
@@ -235,7 +242,9 @@ func TestRoomsOfAUser(t *testing.T) {
 
 // TestExactlyOnce: what was published again is dropped, messages cost no
 // commit, and a restart goes on where the view stands.
-func TestExactlyOnce(t *testing.T) {
+func TestExactlyOnce(t *testing.T) { sqldbtest.Each(t, testExactlyOnce) }
+
+func testExactlyOnce(t *testing.T) {
 	w := newWorld(t)
 	first := &roomserver.OutputRecord{}
 	e := w.state(0, "!a:test", "m.room.member", "@bob:test", `{"membership":"join"}`, 1)
@@ -263,7 +272,9 @@ func TestExactlyOnce(t *testing.T) {
 	}
 }
 
-func TestAnnotations(t *testing.T) {
+func TestAnnotations(t *testing.T) { sqldbtest.Each(t, testAnnotations) }
+
+func testAnnotations(t *testing.T) {
 	w := newWorld(t)
 	ask := func(key string) string {
 		t.Helper()
@@ -289,7 +300,9 @@ func TestAnnotations(t *testing.T) {
 	}
 }
 
-func TestWaitEnds(t *testing.T) {
+func TestWaitEnds(t *testing.T) { sqldbtest.Each(t, testWaitEnds) }
+
+func testWaitEnds(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -303,7 +316,9 @@ func TestWaitEnds(t *testing.T) {
 	}
 }
 
-func TestAliasErrors(t *testing.T) {
+func TestAliasErrors(t *testing.T) { sqldbtest.Each(t, testAliasErrors) }
+
+func testAliasErrors(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
 	put := func(room, creator string) error {
 		_, err := api.PutAlias.Call(ctx, w.caller, &api.PutAliasRequest{Alias: "#x:test", RoomID: room, Creator: creator})
@@ -334,7 +349,9 @@ func TestAliasErrors(t *testing.T) {
 	}
 }
 
-func TestPublicRoomTokens(t *testing.T) {
+func TestPublicRoomTokens(t *testing.T) { sqldbtest.Each(t, testPublicRoomTokens) }
+
+func testPublicRoomTokens(t *testing.T) {
 	w, ctx := newWorld(t), t.Context()
 	for i := range 5 {
 		id := fmt.Sprintf("!%d:test", i)

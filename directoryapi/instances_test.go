@@ -13,6 +13,7 @@ import (
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/directoryapi/api"
 )
 
@@ -22,7 +23,9 @@ type shared struct{ eventlog.Log }
 // instance runs one more server on the world's log and database until stop.
 func (w *world) instance() (caller *rpc.Server, s *Server, stop func()) {
 	w.t.Helper()
-	db, err := sqldb.Open(w.t.Context(), sqldb.Options{URL: "file:" + filepath.Join(w.dir, "directory.db"), Durable: true})
+	o := sqldbtest.Options(w.t, filepath.Join(w.dir, "directory.db"))
+	o.Durable = true
+	db, err := sqldb.Open(w.t.Context(), o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -74,7 +77,9 @@ func until(t *testing.T, what string, f func() bool) {
 // TestInstances: whichever instance keeps a partition's view, each answers for
 // all of it as of the positions asked for, also where what came last meant
 // nothing to the view, and goes on where another one stopped.
-func TestInstances(t *testing.T) {
+func TestInstances(t *testing.T) { sqldbtest.Each(t, testInstances) }
+
+func testInstances(t *testing.T) {
 	w := newWorld(t)
 	w.stop()
 	w.stop = func() {}

@@ -19,6 +19,7 @@ import (
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/directoryapi/api"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver"
@@ -42,7 +43,9 @@ func (l trimmed) Bounds(ctx context.Context, topic string, partition int) (start
 
 // TestRebuild: a directory that is new, or has fallen behind what the log
 // still holds, shows the same as one that has read every record.
-func TestRebuild(t *testing.T) {
+func TestRebuild(t *testing.T) { sqldbtest.Each(t, testRebuild) }
+
+func testRebuild(t *testing.T) {
 	const partitions, roomID, alice, bob = 2, "!r:test", "@alice:test", "@bob:test"
 	dir := t.TempDir()
 	log, err := eventlog.OpenEmbedded(t.Context(), filepath.Join(dir, "log.db"), eventlog.EmbeddedOptions{})
@@ -54,7 +57,7 @@ func TestRebuild(t *testing.T) {
 	calls := rpc.NewServer()
 	ctx, cancel := context.WithCancel(context.Background())
 	open := func(name string) *sqldb.DB {
-		db, err := sqldb.Open(ctx, sqldb.Options{URL: "file:" + filepath.Join(dir, name+".db")})
+		db, err := sqldb.Open(ctx, sqldbtest.Options(t, filepath.Join(dir, name+".db")))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -64,7 +65,9 @@ func archived(t *testing.T, version gomatrixserverlib.RoomVersion) (*world, []by
 	return w, out.Bytes()
 }
 
-func TestExportImport(t *testing.T) {
+func TestExportImport(t *testing.T) { sqldbtest.Each(t, testExportImport) }
+
+func testExportImport(t *testing.T) {
 	for _, version := range []gomatrixserverlib.RoomVersion{"2", "10", "12"} {
 		w, file := archived(t, version)
 		r := newRig(t)
@@ -115,7 +118,9 @@ func sameRoom(t *testing.T, a, b *rig, room string) {
 }
 
 // TestExportAfterJoin: a room of which only a part is here.
-func TestExportAfterJoin(t *testing.T) {
+func TestExportAfterJoin(t *testing.T) { sqldbtest.Each(t, testExportAfterJoin) }
+
+func testExportAfterJoin(t *testing.T) {
 	w := newWorld(t, "12")
 	w.g.sign = true
 	for i := range 10 {
@@ -134,7 +139,9 @@ func TestExportAfterJoin(t *testing.T) {
 	sameRoom(t, g.rig, r, g.room)
 }
 
-func TestImportRefuses(t *testing.T) {
+func TestImportRefuses(t *testing.T) { sqldbtest.Each(t, testImportRefuses) }
+
+func testImportRefuses(t *testing.T) {
 	_, file := archived(t, "10")
 	lines := bytes.Split(file, []byte("\n"))
 	change := func(i int, f func(string) string) []byte {

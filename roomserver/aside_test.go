@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -128,7 +129,9 @@ func (r *rig) waits() (records, rooms int) {
 // TestSetAside: while a room is worked on, others of its partition go on, it is
 // seen as it was, and what is written to it waits, within a bound; then all of
 // it takes effect in order. The log gives the same again.
-func TestSetAside(t *testing.T) {
+func TestSetAside(t *testing.T) { sqldbtest.Each(t, testSetAside) }
+
+func testSetAside(t *testing.T) {
 	for _, version := range []gomatrixserverlib.RoomVersion{"10", "12"} {
 		t.Run(string(version), func(t *testing.T) {
 			g := newGate()
@@ -258,7 +261,9 @@ func (f *forked) sameAgain() {
 
 // TestSetAsideCrowd: a fork in a room of thousands is set aside by the limits
 // that are in force.
-func TestSetAsideCrowd(t *testing.T) {
+func TestSetAsideCrowd(t *testing.T) { sqldbtest.Each(t, testSetAsideCrowd) }
+
+func testSetAsideCrowd(t *testing.T) {
 	g := newGate()
 	r := newRig(t)
 	r.end()
@@ -293,7 +298,9 @@ func TestSetAsideCrowd(t *testing.T) {
 
 // TestAsideMany: many records come of which all or some take long, faster than
 // they can be handled; each takes effect in its order.
-func TestAsideMany(t *testing.T) {
+func TestAsideMany(t *testing.T) { sqldbtest.Each(t, testAsideManyInLimits) }
+
+func testAsideManyInLimits(t *testing.T) {
 	for _, effort := range []int{2, 10, 20, 30} {
 		t.Run(fmt.Sprint(effort), func(t *testing.T) {
 			t.Parallel()
@@ -330,7 +337,9 @@ func testAsideMany(t *testing.T, l limits) {
 
 // TestAsideTakeover: a room that is aside when its partition's owner goes is
 // resumed by the next one.
-func TestAsideTakeover(t *testing.T) {
+func TestAsideTakeover(t *testing.T) { sqldbtest.Each(t, testAsideTakeover) }
+
+func testAsideTakeover(t *testing.T) {
 	r := newShared(t, smallLimits)
 	g := newGate()
 	r.computing = g.wait
@@ -361,7 +370,9 @@ func TestAsideTakeover(t *testing.T) {
 
 // TestAsideResumedByLog: a room is resumed by the record in the log, also where
 // nothing was done ahead; by one that names another record it is not.
-func TestAsideResumedByLog(t *testing.T) {
+func TestAsideResumedByLog(t *testing.T) { sqldbtest.Each(t, testAsideResumedByLog) }
+
+func testAsideResumedByLog(t *testing.T) {
 	g := newGate()
 	r := newRigWithin(t, testServer, smallLimits)
 	r.end()
@@ -405,7 +416,9 @@ func (f *forked) resume(record string) {
 }
 
 // TestAsidePurged: a room can be purged while it is aside; what waits is refused.
-func TestAsidePurged(t *testing.T) {
+func TestAsidePurged(t *testing.T) { sqldbtest.Each(t, testAsidePurged) }
+
+func testAsidePurged(t *testing.T) {
 	g := newGate()
 	r := newRigWithin(t, testServer, smallLimits)
 	r.end()
@@ -432,7 +445,9 @@ func TestAsidePurged(t *testing.T) {
 
 // TestAsideParked: a room that turns out to be broken when it is resumed is
 // parked, with what waits.
-func TestAsideParked(t *testing.T) {
+func TestAsideParked(t *testing.T) { sqldbtest.Each(t, testAsideParked) }
+
+func testAsideParked(t *testing.T) {
 	r := newRigWithin(t, testServer, smallLimits)
 	r.end()
 	var f *forked

@@ -56,6 +56,9 @@ func (s *Server) consume(ctx context.Context, records *consumer.Batch) error {
 	if err != nil {
 		return err
 	}
+	if err := s.prefetch(ctx, b); err != nil {
+		return err
+	}
 	workers, workCtx := errgroup.WithContext(ctx)
 	workers.SetLimit(runtime.GOMAXPROCS(0))
 	for _, w := range b.works {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -300,7 +301,9 @@ func (w *world) compare() {
 // current state, forward extremities and verdicts are the model's; and the log
 // gives the same tables again. The same holds if the room is set aside whenever
 // there is anything to resolve.
-func TestGraphs(t *testing.T) {
+func TestGraphs(t *testing.T) { sqldbtest.Each(t, testGraphsOfVersions) }
+
+func testGraphsOfVersions(t *testing.T) {
 	for _, version := range []gomatrixserverlib.RoomVersion{"1", "2", "6", "10", "12"} {
 		for name, l := range map[string]limits{"": {}, " aside": {effort: 2, records: 100, bytes: 1 << 20}} {
 			t.Run(string(version)+name, func(t *testing.T) {
@@ -370,7 +373,9 @@ func creator(version gomatrixserverlib.RoomVersion) string {
 }
 
 // TestMissing: an event is taken once what it refers to is there.
-func TestMissing(t *testing.T) {
+func TestMissing(t *testing.T) { sqldbtest.Each(t, testMissing) }
+
+func testMissing(t *testing.T) {
 	w := newWorld(t, "10")
 	head := w.g.order[len(w.g.order)-1:]
 	join := w.g.build(head, carol, "m.room.member", key(carol), `{"membership":"join"}`)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -38,7 +39,7 @@ func newShared(t testing.TB, l limits) *rig {
 // instance runs one more server on the rig's log and store until stop is called.
 func (r *rig) instance() (s *Server, stop func()) {
 	r.Helper()
-	db, err := sqldb.Open(r.Context(), sqldb.Options{URL: "file:" + filepath.Join(r.dir, "store.db")})
+	db, err := sqldb.Open(r.Context(), sqldbtest.Options(r, filepath.Join(r.dir, "store.db")))
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -89,7 +90,9 @@ func until(t testing.TB, what string, f func() bool) {
 // TestInstances: instances share the rooms, any of them answers for all, also
 // what another one has just done, and who goes is replaced by one that goes on
 // where it stopped, whatever it remembers from before.
-func TestInstances(t *testing.T) {
+func TestInstances(t *testing.T) { sqldbtest.Each(t, testInstances) }
+
+func testInstances(t *testing.T) {
 	r := newShared(t, limits{})
 	a, stopA := r.instance()
 	b, stopB := r.instance()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -121,7 +122,9 @@ func (g *guest) sameState(id string) {
 }
 
 // TestJoinAndBackfill: also where the guest's room is set aside for each of them.
-func TestJoinAndBackfill(t *testing.T) {
+func TestJoinAndBackfill(t *testing.T) { sqldbtest.Each(t, testJoinsAndBackfills) }
+
+func testJoinsAndBackfills(t *testing.T) {
 	for _, version := range []gomatrixserverlib.RoomVersion{"6", "12"} {
 		for name, l := range map[string]limits{"": {}, " aside": {effort: 2, records: 100, bytes: 1 << 20}} {
 			t.Run(string(version)+name, func(t *testing.T) { testJoinAndBackfill(t, version, l) })
@@ -259,7 +262,9 @@ func (r *rig) replayed() {
 	}
 }
 
-func TestOutOfRoom(t *testing.T) {
+func TestOutOfRoom(t *testing.T) { sqldbtest.Each(t, testOutOfRoom) }
+
+func testOutOfRoom(t *testing.T) {
 	w := newWorld(t, "12")
 	g := &guest{newRigOf(t, "remote"), w, w.g.room}
 	invite := w.g.build(w.g.extremities, alice, "m.room.member", key(carol), `{"membership":"invite"}`)

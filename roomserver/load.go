@@ -77,23 +77,16 @@ func (s *Server) loadEntry(ctx context.Context, r *room, key gomatrixserverlib.S
 	r.mu.RLock()
 	row := r.row
 	r.mu.RUnlock()
-	var e entry
-	err := s.store.Read(ctx, func(tx *sqldb.Tx) error {
-		c, err := s.store.StateEntryAt(ctx, tx, row.NID, row.LatestSeq, key.Type, key.StateKey)
-		if err != nil || c.EventNID == 0 {
-			return err
-		}
-		rows, err := s.store.EventsByNID(ctx, tx, []int64{c.EventNID})
-		if err != nil {
-			return err
-		}
-		if len(rows) != 1 {
-			return fmt.Errorf("%w: state event %d is not stored", errBroken, c.EventNID)
-		}
-		e.nid = c.EventNID
-		e.event, err = stored(rows[0])
+	asked := storage.Entry{RoomNID: row.NID, Type: key.Type, StateKey: key.StateKey, Seq: row.LatestSeq}
+	var found map[storage.Entry]*storage.Event
+	err := s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
+		found, err = s.store.StateEvents(ctx, tx, []storage.Entry{asked})
 		return err
 	})
+	var e entry
+	if err == nil {
+		e, err = entryOf(found[asked])
+	}
 	if err != nil {
 		return entry{}, fmt.Errorf("roomserver: state entry: %w", err)
 	}

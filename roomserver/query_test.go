@@ -8,11 +8,14 @@ import (
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
 
-func TestPrepare(t *testing.T) {
+func TestPrepare(t *testing.T) { sqldbtest.Each(t, testPrepare) }
+
+func testPrepare(t *testing.T) {
 	for _, version := range []gomatrixserverlib.RoomVersion{"2", "12"} {
 		w := newWorld(t, version)
 		req := &api.PrepareRequest{RoomID: w.g.room, TS: 5, Proto: *member(alice, carol, "invite").Proto}
@@ -48,7 +51,9 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
-func TestMissingEvents(t *testing.T) {
+func TestMissingEvents(t *testing.T) { sqldbtest.Each(t, testMissingEvents) }
+
+func testMissingEvents(t *testing.T) {
 	w := newWorld(t, "12")
 	for range 10 {
 		w.own(message(alice, "x"))
@@ -78,7 +83,9 @@ func TestMissingEvents(t *testing.T) {
 	}
 }
 
-func TestServerMaySee(t *testing.T) {
+func TestServerMaySee(t *testing.T) { sqldbtest.Each(t, testServerMaySee) }
+
+func testServerMaySee(t *testing.T) {
 	w := newWorld(t, "12")
 	visibility := func(v string) {
 		w.own(proto(alice, "m.room.history_visibility", key(""), `{"history_visibility":"`+v+`"}`))
@@ -123,7 +130,9 @@ func TestServerMaySee(t *testing.T) {
 }
 
 // TestRedactionFirst: a redaction may be here before what it redacts.
-func TestRedactionFirst(t *testing.T) {
+func TestRedactionFirst(t *testing.T) { sqldbtest.Each(t, testRedactionFirst) }
+
+func testRedactionFirst(t *testing.T) {
 	w := newWorld(t, "11")
 	join := w.g.build(w.g.extremities, carol, "m.room.member", key(carol), `{"membership":"join"}`)
 	w.g.add(join)
@@ -147,7 +156,9 @@ func TestRedactionFirst(t *testing.T) {
 
 // TestParked: a room whose data is broken takes nothing more, and no other room
 // is held up; it can be purged.
-func TestParked(t *testing.T) {
+func TestParked(t *testing.T) { sqldbtest.Each(t, testParked) }
+
+func testParked(t *testing.T) {
 	r := newRig(t)
 	bad := r.room("10")
 	good := r.room("10")

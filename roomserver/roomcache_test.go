@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
 
 // TestRoomCacheBound: rooms that grow, or that are made and never looked at
 // again, count as much as others, and the bound holds after every batch.
-func TestRoomCacheBound(t *testing.T) {
+func TestRoomCacheBound(t *testing.T) { sqldbtest.Each(t, testRoomCacheBound) }
+
+func testRoomCacheBound(t *testing.T) {
 	r := newRig(t)
 	r.s.rooms.max = 200_000
 	bounded := func() {
@@ -46,7 +49,9 @@ func TestRoomCacheBound(t *testing.T) {
 
 // TestRoomReadMeanwhile: a room that was dropped while a batch was handled, and
 // read again by somebody who asked, is not kept as it was before the batch.
-func TestRoomReadMeanwhile(t *testing.T) {
+func TestRoomReadMeanwhile(t *testing.T) { sqldbtest.Each(t, testRoomReadMeanwhile) }
+
+func testRoomReadMeanwhile(t *testing.T) {
 	r := newRig(t)
 	id := r.room("12")
 	w := newWork(r.s, id, r.s.partitionOf(id))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -54,7 +55,6 @@ func newRigWithin(t testing.TB, name string, l limits) *rig {
 	dir := t.TempDir()
 	r := &rig{TB: t, dir: dir, logPath: filepath.Join(dir, "log.db"), name: name, limits: l}
 	r.start("store.db")
-	t.Cleanup(func() { r.end() })
 	return r
 }
 
@@ -66,7 +66,7 @@ func (r *rig) open(store string) {
 	if r.log, err = eventlog.OpenEmbedded(ctx, r.logPath, eventlog.EmbeddedOptions{}); err != nil {
 		r.Fatal(err)
 	}
-	if r.db, err = sqldb.Open(ctx, sqldb.Options{URL: "file:" + filepath.Join(r.dir, store)}); err != nil {
+	if r.db, err = sqldb.Open(ctx, sqldbtest.Options(r, filepath.Join(r.dir, store))); err != nil {
 		r.Fatal(err)
 	}
 	logger := logrus.New()
@@ -92,6 +92,7 @@ func (r *rig) start(store string) {
 			r.Error(err)
 		}
 	}
+	r.Cleanup(r.end) // before the store goes
 }
 
 func (r *rig) end() {
@@ -221,7 +222,9 @@ func (r *rig) post(room string, events ...api.InputEvent) *api.Verdict {
 	return r.submit(&api.InputRecord{RoomID: room, Events: events})
 }
 
-func TestEveryVersion(t *testing.T) {
+func TestEveryVersion(t *testing.T) { sqldbtest.Each(t, testEveryVersion) }
+
+func testEveryVersion(t *testing.T) {
 	for _, version := range gomatrixserverlib.SupportedRoomVersions() {
 		t.Run(string(version), func(t *testing.T) {
 			r := newRig(t)
@@ -257,7 +260,9 @@ func TestEveryVersion(t *testing.T) {
 }
 
 // TestAllOrNothing: one event that is refused refuses its record, and leaves no trace.
-func TestAllOrNothing(t *testing.T) {
+func TestAllOrNothing(t *testing.T) { sqldbtest.Each(t, testAllOrNothing) }
+
+func testAllOrNothing(t *testing.T) {
 	r := newRig(t)
 	room := r.room("12")
 	v := r.post(room, message(alice, "a"), proto(alice, "m.room.topic", key(""), `{"topic":"x"}`), message(bob, "b"))
@@ -295,7 +300,9 @@ func longText() string {
 }
 
 // TestRetries: a request takes effect once, across restarts.
-func TestRetries(t *testing.T) {
+func TestRetries(t *testing.T) { sqldbtest.Each(t, testRetries) }
+
+func testRetries(t *testing.T) {
 	r := newRig(t)
 	room := r.room("12")
 	record := func(ts int64) *api.InputRecord {
@@ -319,7 +326,9 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-func TestRedaction(t *testing.T) {
+func TestRedaction(t *testing.T) { sqldbtest.Each(t, testRedaction) }
+
+func testRedaction(t *testing.T) {
 	for _, version := range []gomatrixserverlib.RoomVersion{"1", "10", "12"} {
 		r := newRig(t)
 		room := r.room(version)

@@ -72,24 +72,42 @@ const forgetEvery = time.Hour
 
 // write stores a batch and the offsets in one transaction (design rule 2).
 func (s *Server) write(ctx context.Context, b *batch, positions storage.Positions, records *consumer.Batch) error {
+	rows := &storage.Batch{}
+	for _, w := range b.works {
+		if err := w.rows(rows); err != nil {
+			return fmt.Errorf("roomserver: store: %w", err)
+		}
+	}
+	hour := s.forgotten
+	for _, in := range b.inputs {
+		if len(in.staged) > 0 {
+			rows.Position(in.partition, positions)
+		}
+		written, err := in.verdictRow(rows)
+		if err != nil {
+			return fmt.Errorf("roomserver: store: %w", err)
+		}
+		if written {
+			hour = max(hour, in.record.TS/forgetEvery.Milliseconds())
+		}
+	}
 	err := s.store.Write(ctx, func(tx *sqldb.Tx) error {
 		for _, w := range b.works {
-			if err := errors.Join(w.write(ctx, tx), w.writeAside(ctx, tx)); err != nil {
+			if err := w.writePurged(ctx, tx); err != nil {
 				return err
 			}
 		}
-		moved := map[int]bool{}
-		for _, in := range b.inputs {
-			moved[in.partition] = moved[in.partition] || len(in.staged) > 0
-			if err := s.writeVerdict(ctx, tx, in); err != nil {
+		if hour > s.forgotten {
+			before := hour*forgetEvery.Milliseconds() - s.config.TransactionLifetime.Milliseconds()
+			if err := errors.Join(s.store.ForgetRequests(ctx, tx, before), s.store.ForgetStateSets(ctx, tx, before)); err != nil {
 				return err
 			}
 		}
-		for p, ok := range moved {
-			if !ok {
-				continue
-			}
-			if err := s.store.PutPosition(ctx, tx, p, positions); err != nil {
+		if err := s.store.Put(ctx, tx, rows); err != nil {
+			return err
+		}
+		for _, w := range b.works {
+			if err := errors.Join(w.writeOthers(ctx, tx), w.writeAside(ctx, tx)); err != nil {
 				return err
 			}
 		}
@@ -98,65 +116,81 @@ func (s *Server) write(ctx context.Context, b *batch, positions storage.Position
 	if err != nil {
 		return fmt.Errorf("roomserver: store: %w", err)
 	}
+	s.forgotten = hour
 	return nil
 }
 
-func (s *Server) writeVerdict(ctx context.Context, tx *sqldb.Tx, in *input) error {
+// verdictRow adds the verdict, unless it is one that is not kept.
+func (in *input) verdictRow(rows *storage.Batch) (written bool, err error) {
 	if in.known || in.verdict.EventIDs == nil || in.record.RequestID == "" {
-		return nil
+		return false, nil
 	}
 	value, err := in.verdict.Encode()
 	if err != nil {
-		return err
+		return false, err
 	}
-	if hour := in.record.TS / forgetEvery.Milliseconds(); hour > s.forgotten {
-		s.forgotten = hour
-		before := in.record.TS - s.config.TransactionLifetime.Milliseconds()
-		if err := errors.Join(s.store.ForgetRequests(ctx, tx, before), s.store.ForgetStateSets(ctx, tx, before)); err != nil {
-			return err
-		}
-	}
-	return s.store.PutRequest(ctx, tx, storage.Request{ID: in.record.RequestID, TS: in.record.TS, Verdict: value})
+	rows.Request(storage.Request{ID: in.record.RequestID, TS: in.record.TS, Verdict: value})
+	return true, nil
 }
 
-// write stores what a batch has changed of a room.
-func (w *work) write(ctx context.Context, tx *sqldb.Tx) error {
+// writePurged forgets the rooms that a batch has purged.
+func (w *work) writePurged(ctx context.Context, tx *sqldb.Tx) error {
 	for _, l := range w.purged {
 		if err := w.s.store.PurgeRoom(ctx, tx, l.row.NID); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// unchanged tells whether there is nothing to store of the room.
+func (w *work) unchanged() bool {
+	return len(w.layer.staged) == 0 && len(w.writes) == 0 && w.row.Parked == ""
+}
+
+// rows adds what a batch has changed of a room.
+func (w *work) rows(rows *storage.Batch) error {
+	for _, l := range w.purged {
 		// What tells of it stays; the rest leaves holes, which readers are told of.
 		last := l.staged[len(l.staged)-1]
-		if err := w.s.store.PutOutput(ctx, tx, last.nid, 0, 0, last.header); err != nil {
-			return err
-		}
+		rows.Output(last.nid, 0, 0, last.header)
 	}
-	if len(w.layer.staged) == 0 && len(w.writes) == 0 && w.row.Parked == "" {
+	if w.unchanged() {
 		return nil
 	}
-	store := w.s.store
 	if w.row.ID != "" {
-		if err := store.PutRoom(ctx, tx, w.row); err != nil {
+		if err := rows.Room(w.row); err != nil {
 			return err
 		}
 	}
 	for _, st := range w.layer.staged {
-		if err := w.writeStaged(ctx, tx, st); err != nil {
-			return err
-		}
+		w.stagedRows(rows, st)
 	}
 	for _, c := range w.changes {
-		row := storage.StateChange{Type: c.key.Type, StateKey: c.key.StateKey, FromSeq: c.by.output.Position.Seq, EventNID: c.eventNID()}
-		if err := store.PutStateChange(ctx, tx, w.row.NID, row); err != nil {
-			return err
+		rows.StateChange(w.row.NID, storage.StateChange{Type: c.key.Type, StateKey: c.key.StateKey, FromSeq: c.by.output.Position.Seq, EventNID: c.eventNID()})
+	}
+	for _, r := range w.redactions {
+		if r.staged == nil || r.staged.placed {
+			rows.Redact(r.target.EventID(), r.by, r.event.JSON())
 		}
+	}
+	for _, e := range w.early {
+		rows.EarlyRedaction(e[0], e[1])
+	}
+	return nil
+}
+
+// writeOthers stores what rooms seldom have.
+func (w *work) writeOthers(ctx context.Context, tx *sqldb.Tx) error {
+	if w.unchanged() {
+		return nil
 	}
 	for _, f := range w.writes {
-		if err := f(ctx, tx, store, w.row.NID); err != nil {
+		if err := f(ctx, tx, w.s.store, w.row.NID); err != nil {
 			return err
 		}
 	}
-	return errors.Join(w.writeGaps(ctx, tx), w.writeRedactions(ctx, tx))
+	return w.writeGaps(ctx, tx)
 }
 
 func (c *change) eventNID() int64 {
@@ -170,14 +204,15 @@ func outputNID(st *staged) int64 {
 	return storage.EventNID(st.output.Position.Partition, st.output.Position.Seq)
 }
 
-// writeStaged stores an event, an output, or both.
-func (w *work) writeStaged(ctx context.Context, tx *sqldb.Tx, st *staged) error {
-	store, roomNID := w.s.store, w.row.NID
+// stagedRows adds an event, an output, or both.
+func (w *work) stagedRows(rows *storage.Batch, st *staged) {
+	roomNID := w.row.NID
 	if st.lone != nil {
 		roomNID = 0
 	}
 	if st.event == nil {
-		return store.PutOutput(ctx, tx, st.nid, roomNID, 0, w.outputLines(st))
+		rows.Output(st.nid, roomNID, 0, w.outputLines(st))
+		return
 	}
 	row := &storage.Event{NID: st.nid, RoomNID: w.row.NID, EventID: st.event.EventID(),
 		Seq: st.event.Position.Seq, Sub: st.event.Position.Sub, TS: st.event.OriginServerTS(), Flags: st.flags,
@@ -186,20 +221,16 @@ func (w *work) writeStaged(ctx context.Context, tx *sqldb.Tx, st *staged) error 
 		row.StateSeq, row.Fork = st.after.stored() // of outliers it is zero
 	}
 	if st.fork != nil {
-		if err := store.PutFork(ctx, tx, w.forkRow(st)); err != nil {
-			return err
-		}
+		rows.Fork(w.forkRow(st))
 	}
 	if !st.placed {
-		return store.PutEvent(ctx, tx, row)
+		rows.Event(row)
+		return
 	}
-	if err := store.PlaceEvent(ctx, tx, row); err != nil {
-		return err
+	rows.Place(row)
+	if st.published() {
+		rows.Output(outputNID(st), roomNID, st.nid, st.header)
 	}
-	if !st.published() {
-		return nil
-	}
-	return store.PutOutput(ctx, tx, outputNID(st), roomNID, st.nid, st.header)
 }
 
 // outputLines is what is published of an output without a stored event.
@@ -248,24 +279,6 @@ func (w *work) writeGaps(ctx context.Context, tx *sqldb.Tx) error {
 		rows = append(rows, storage.Gap{Seq: at.Seq, Sub: at.Sub, Missing: g.missing})
 	}
 	return w.s.store.PutGaps(ctx, tx, w.row.NID, rows)
-}
-
-func (w *work) writeRedactions(ctx context.Context, tx *sqldb.Tx) error {
-	store := w.s.store
-	for _, r := range w.redactions {
-		if r.staged != nil && !r.staged.placed {
-			continue
-		}
-		if err := store.RedactEvent(ctx, tx, r.target.EventID(), r.by, r.event.JSON()); err != nil {
-			return err
-		}
-	}
-	for _, e := range w.early {
-		if err := store.PutEarlyRedaction(ctx, tx, e[0], e[1]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // apply makes what was committed the rooms in memory.

@@ -107,6 +107,7 @@ type work struct {
 	partition int
 	inputs    []*input
 	room      *room // as committed; nil if it does not exist
+	looked    bool  // prefetch has looked for the room
 	layer           // what the batch has changed
 	trial     *layer
 	seen      map[string]*api.Verdict // requests of this batch
@@ -142,9 +143,14 @@ func (w *work) forget() {
 
 // load finds the room.
 func (w *work) load(ctx context.Context) error {
-	var err error
-	if w.room, err = w.s.loadRoom(ctx, w.roomID); err != nil || w.room == nil {
-		return err
+	if !w.looked {
+		var err error
+		if w.room, err = w.s.loadRoom(ctx, w.roomID); err != nil {
+			return err
+		}
+	}
+	if w.room == nil {
+		return nil
 	}
 	w.room.mu.RLock()
 	defer w.room.mu.RUnlock()

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
@@ -39,7 +40,9 @@ func (m *model) on(s *Server) *model {
 // TestRowsOutliveTheirWriter: an instance that has nobody in memory, and did not
 // write the rows itself, shows what another has written, and goes on to write
 // from where that one stopped, however it stopped.
-func TestRowsOutliveTheirWriter(t *testing.T) {
+func TestRowsOutliveTheirWriter(t *testing.T) { sqldbtest.Each(t, testRowsOutliveTheirWriter) }
+
+func testRowsOutliveTheirWriter(t *testing.T) {
 	m := newModelOn(t, false, 2)
 	all := slices.Clone(m.all)
 	share(t, all...)
@@ -101,7 +104,7 @@ func TestRowsOutliveTheirWriter(t *testing.T) {
 // expire makes all leases run out, as those of a process that was stopped.
 func (m *model) expire() {
 	m.t.Helper()
-	db, err := sqldb.Open(m.t.Context(), sqldb.Options{URL: "file:" + filepath.Join(m.dir, "sync.db")})
+	db, err := sqldb.Open(m.t.Context(), sqldbtest.Options(m.t, filepath.Join(m.dir, "sync.db")))
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -116,7 +119,9 @@ func (m *model) expire() {
 }
 
 // TestOneWriter: rows are written by one instance each, not by all.
-func TestOneWriter(t *testing.T) {
+func TestOneWriter(t *testing.T) { sqldbtest.Each(t, testOneWriter) }
+
+func testOneWriter(t *testing.T) {
 	m := newModelOn(t, false, 2)
 	all := slices.Clone(m.all)
 	share(t, all...)
@@ -146,7 +151,9 @@ func TestOneWriter(t *testing.T) {
 
 // TestTokenOfAnother: an instance that lags waits for the position of a token
 // that another gave.
-func TestTokenOfAnother(t *testing.T) {
+func TestTokenOfAnother(t *testing.T) { sqldbtest.Each(t, testTokenOfAnother) }
+
+func testTokenOfAnother(t *testing.T) {
 	m := newModelOn(t, false, 2)
 	all := slices.Clone(m.all)
 	m.create(testRoom, alice, bob)

@@ -24,6 +24,7 @@ import (
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/syncapi/storage"
@@ -156,7 +157,7 @@ func (m *model) instance() (s *Server, stop func()) {
 	if m.instances > 0 {
 		log = shared{m.log}
 	}
-	db, err := sqldb.Open(ctx, sqldb.Options{URL: "file:" + filepath.Join(m.dir, m.db)})
+	db, err := sqldb.Open(ctx, sqldbtest.Options(m.t, filepath.Join(m.dir, m.db)))
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -90,7 +91,9 @@ func (r *roomOf) stateOf(typ, key string) string {
 // TestStateChangesWithoutEvents: what a resolution changes is told once, also
 // where the record only names the events, where it is large, and where the
 // changes come with an event.
-func TestStateChangesWithoutEvents(t *testing.T) {
+func TestStateChangesWithoutEvents(t *testing.T) { sqldbtest.Each(t, testStateChangesWithoutEvents) }
+
+func testStateChangesWithoutEvents(t *testing.T) {
 	kinds := map[string]func(*model, *event, *event){
 		"carried": func(m *model, a, b *event) {
 			m.tell(roomapi.OutputRecord{Kind: roomapi.OutputState, RoomID: testRoom}, nil, true, a, b)
@@ -157,7 +160,9 @@ func TestStateChangesWithoutEvents(t *testing.T) {
 
 // TestOwnMembershipResolved: a resolution takes a user out of a room and brings
 // the user back.
-func TestOwnMembershipResolved(t *testing.T) {
+func TestOwnMembershipResolved(t *testing.T) { sqldbtest.Each(t, testOwnMembershipResolved) }
+
+func testOwnMembershipResolved(t *testing.T) {
 	m := newModel(t)
 	m.create(testRoom, alice, bob)
 	joined := m.room(testRoom).state[gomatrixserverlib.StateKey{Type: typeMember, StateKey: bob}]
@@ -184,7 +189,9 @@ func TestOwnMembershipResolved(t *testing.T) {
 
 // TestBackfilledIsHistory: what is fetched of the past shows in history alone,
 // and counts for nothing.
-func TestBackfilledIsHistory(t *testing.T) {
+func TestBackfilledIsHistory(t *testing.T) { sqldbtest.Each(t, testBackfilledIsHistory) }
+
+func testBackfilledIsHistory(t *testing.T) {
 	m := newModel(t)
 	m.create(testRoom, alice, bob)
 	gap := m.build(sent{room: testRoom, sender: "@r:remote", typ: "m.room.message", content: `{"body":"after the gap"}`})
@@ -243,7 +250,9 @@ func carolIn(m *model) string {
 
 // TestUnrejected: an event that is accepted after all is told, where it has its
 // place at the end.
-func TestUnrejected(t *testing.T) {
+func TestUnrejected(t *testing.T) { sqldbtest.Each(t, testUnrejected) }
+
+func testUnrejected(t *testing.T) {
 	m := newModel(t)
 	m.create(testRoom, alice, bob)
 	since := m.sync(bob, "").Next
@@ -258,7 +267,9 @@ func TestUnrejected(t *testing.T) {
 
 // TestOutOfRoom: an invite of a room of others, and its end, of which the room
 // server knows nothing more.
-func TestOutOfRoom(t *testing.T) {
+func TestOutOfRoom(t *testing.T) { sqldbtest.Each(t, testOutOfRoom) }
+
+func testOutOfRoom(t *testing.T) {
 	const far = "!far:remote"
 	m := newModel(t)
 	since := m.sync(bob, "").Next
@@ -299,7 +310,9 @@ func TestOutOfRoom(t *testing.T) {
 }
 
 // TestPurged: nothing is left of a purged room, and what comes later counts.
-func TestPurged(t *testing.T) {
+func TestPurged(t *testing.T) { sqldbtest.Each(t, testPurged) }
+
+func testPurged(t *testing.T) {
 	m := newModel(t)
 	m.create(testRoom, alice, bob)
 	other := "!other:test"

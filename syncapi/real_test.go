@@ -15,6 +15,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
@@ -23,9 +24,11 @@ import (
 // both runs a test against the model's own rooms and against the room server,
 // with one instance and with several.
 func both(t *testing.T, f func(*testing.T, *model)) {
-	t.Run("model", func(t *testing.T) { f(t, newModelOn(t, false, 0)) })
-	t.Run("room server", func(t *testing.T) { f(t, newModelOn(t, true, 0)) })
-	t.Run("instances", func(t *testing.T) { f(t, newModelOn(t, true, 3)) })
+	sqldbtest.Each(t, func(t *testing.T) {
+		t.Run("model", func(t *testing.T) { f(t, newModelOn(t, false, 0)) })
+		t.Run("room server", func(t *testing.T) { f(t, newModelOn(t, true, 0)) })
+		t.Run("instances", func(t *testing.T) { f(t, newModelOn(t, true, 3)) })
+	})
 }
 
 // realRooms is the room server on the model's log.
@@ -38,7 +41,7 @@ type realRooms struct {
 
 func newRealRooms(m *model) *realRooms {
 	ctx, cancel := context.WithCancel(context.Background())
-	db, err := sqldb.Open(ctx, sqldb.Options{URL: "file:" + filepath.Join(m.dir, "rooms.db")})
+	db, err := sqldb.Open(ctx, sqldbtest.Options(m.t, filepath.Join(m.dir, "rooms.db")))
 	if err != nil {
 		m.t.Fatal(err)
 	}

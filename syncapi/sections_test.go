@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
@@ -45,7 +46,9 @@ func receiptsPublicAndPrivate(t *testing.T, m *model) {
 	}
 }
 
-func TestTypingAndPresence(t *testing.T) {
+func TestTypingAndPresence(t *testing.T) { sqldbtest.Each(t, testTypingAndPresence) }
+
+func testTypingAndPresence(t *testing.T) {
 	m := newModel(t)
 	m.create(testRoom, alice, bob)
 	since := m.sync(alice, "").Next
@@ -72,7 +75,9 @@ func TestTypingAndPresence(t *testing.T) {
 	}
 }
 
-func TestAccountData(t *testing.T) {
+func TestAccountData(t *testing.T) { sqldbtest.Each(t, testAccountData) }
+
+func testAccountData(t *testing.T) {
 	m := newModel(t)
 	m.create(testRoom, alice, bob)
 	set := func(room, typ, content string) {
@@ -216,6 +221,10 @@ func unsignedOfOthers(t *testing.T, m *model) {
 }
 
 func TestHistoryVisibilityOfNewMembers(t *testing.T) {
+	sqldbtest.Each(t, testHistoryVisibilityOfNewMembers)
+}
+
+func testHistoryVisibilityOfNewMembers(t *testing.T) {
 	for _, c := range []struct {
 		visibility string
 		want       int // messages seen: one before the invite, one after, one after the join
@@ -265,7 +274,9 @@ func forgottenRoom(t *testing.T, m *model) {
 	}
 }
 
-func TestStoredFilterAndFormat(t *testing.T) {
+func TestStoredFilterAndFormat(t *testing.T) { sqldbtest.Each(t, testStoredFilterAndFormat) }
+
+func testStoredFilterAndFormat(t *testing.T) {
 	m := newModel(t)
 	m.create(testRoom, alice)
 	if got := m.sync(alice, "", "filter", "7").Rooms.Join[testRoom].Timeline; len(got.Events) != 1 || !got.Limited {
@@ -303,7 +314,9 @@ func recordOf(ev *roomapi.StoredEvent) *roomapi.OutputRecord {
 	return &roomapi.OutputRecord{Kind: roomapi.OutputEvent, RoomID: ev.RoomID(), EventID: ev.EventID(), Type: ev.Type(), Sender: ev.Sender(), JoinedCount: 2}
 }
 
-func TestStateWithoutEvent(t *testing.T) {
+func TestStateWithoutEvent(t *testing.T) { sqldbtest.Each(t, testStateWithoutEvent) }
+
+func testStateWithoutEvent(t *testing.T) {
 	m := newModel(t)
 	m.create(testRoom, alice, bob)
 	since := m.sync(bob, "").Next
@@ -323,7 +336,9 @@ func TestStateWithoutEvent(t *testing.T) {
 	}
 }
 
-func TestInviteFromOutside(t *testing.T) {
+func TestInviteFromOutside(t *testing.T) { sqldbtest.Each(t, testInviteFromOutside) }
+
+func testInviteFromOutside(t *testing.T) {
 	m := newModel(t)
 	since := m.sync(bob, "").Next
 	b := gomatrixserverlib.EventBuilder{RoomID: "!x:remote", Sender: "@r:remote", Type: typeMember, StateKey: stateKey(bob), Content: jsontext.Value(`{"membership":"invite"}`),
@@ -344,7 +359,9 @@ func TestInviteFromOutside(t *testing.T) {
 	}
 }
 
-func TestRecordsOutOfOrder(t *testing.T) {
+func TestRecordsOutOfOrder(t *testing.T) { sqldbtest.Each(t, testRecordsOutOfOrder) }
+
+func testRecordsOutOfOrder(t *testing.T) {
 	m := newModel(t)
 	m.create(testRoom, alice)
 	since := m.sync(alice, "").Next

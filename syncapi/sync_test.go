@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 )
 
 const (
@@ -26,7 +27,9 @@ func ids(events []eventOf) []string {
 	return out
 }
 
-func TestInitialThenIncremental(t *testing.T) {
+func TestInitialThenIncremental(t *testing.T) { sqldbtest.Each(t, testInitialThenIncremental) }
+
+func testInitialThenIncremental(t *testing.T) {
 	m := newModel(t)
 	m.create("!a:test", alice, bob)
 	m.message("!a:test", bob, "one")
@@ -53,7 +56,9 @@ func TestInitialThenIncremental(t *testing.T) {
 	}
 }
 
-func TestUpToDateNeedsNoQuery(t *testing.T) {
+func TestUpToDateNeedsNoQuery(t *testing.T) { sqldbtest.Each(t, testUpToDateNeedsNoQuery) }
+
+func testUpToDateNeedsNoQuery(t *testing.T) {
 	m := newModel(t)
 	m.create("!a:test", alice, bob)
 	first := m.sync(alice, "")
@@ -78,7 +83,9 @@ func TestUpToDateNeedsNoQuery(t *testing.T) {
 	}
 }
 
-func TestLongPollWakes(t *testing.T) {
+func TestLongPollWakes(t *testing.T) { sqldbtest.Each(t, testLongPollWakes) }
+
+func testLongPollWakes(t *testing.T) {
 	m := newModel(t)
 	m.create("!a:test", alice, bob)
 	first := m.sync(alice, "")
@@ -119,7 +126,9 @@ func waitFor(t testing.TB, cond func() bool) {
 	}
 }
 
-func TestStopAnswersEarly(t *testing.T) {
+func TestStopAnswersEarly(t *testing.T) { sqldbtest.Each(t, testStopAnswersEarly) }
+
+func testStopAnswersEarly(t *testing.T) {
 	m := newModel(t)
 	m.create("!a:test", alice)
 	first := m.sync(alice, "")
@@ -153,7 +162,9 @@ func TestStopAnswersEarly(t *testing.T) {
 // TestNoGapNoRepeat sends at random to several rooms and checks that the union
 // of a client's successive answers, with the gaps filled by /messages, is
 // every event exactly once and in order; across restarts too.
-func TestNoGapNoRepeat(t *testing.T) {
+func TestNoGapNoRepeat(t *testing.T) { sqldbtest.Each(t, testNoGapNoRepeat) }
+
+func testNoGapNoRepeat(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			noGapNoRepeat(t, newModelOn(t, seed%2 == 1, int(seed/2)*2), rand.New(rand.NewPCG(seed, 7)))
@@ -314,7 +325,9 @@ func membershipTransitions(t *testing.T, real bool, instances int) {
 	}
 }
 
-func TestLimitedTellsStateOfTheGap(t *testing.T) {
+func TestLimitedTellsStateOfTheGap(t *testing.T) { sqldbtest.Each(t, testLimitedTellsStateOfTheGap) }
+
+func testLimitedTellsStateOfTheGap(t *testing.T) {
 	m := newModel(t)
 	m.create("!a:test", alice, bob)
 	since := m.sync(bob, "").Next
@@ -338,7 +351,9 @@ func TestLimitedTellsStateOfTheGap(t *testing.T) {
 	}
 }
 
-func TestTokensRefused(t *testing.T) {
+func TestTokensRefused(t *testing.T) { sqldbtest.Each(t, testTokensRefused) }
+
+func testTokensRefused(t *testing.T) {
 	m := newModel(t)
 	m.create("!a:test", alice)
 	future := m.view.applied.Load().clone()

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 )
 
 const threads = `{"room":{"timeline":{"unread_thread_notifications":true}}}`
@@ -69,7 +71,9 @@ func unreadCounts(t *testing.T, m *model) {
 	expect("redacted", map[string]tallyOf{mainThread: {}, root: {1, 1}})
 }
 
-func TestReceiptWaitsForItsEvent(t *testing.T) {
+func TestReceiptWaitsForItsEvent(t *testing.T) { sqldbtest.Each(t, testReceiptWaitsForItsEvent) }
+
+func testReceiptWaitsForItsEvent(t *testing.T) {
 	m := newModel(t)
 	m.create(testRoom, alice, bob)
 	m.message(testRoom, alice, "one")
@@ -88,7 +92,9 @@ func TestReceiptWaitsForItsEvent(t *testing.T) {
 
 // TestUnreadIsAFold checks that counts kept step by step are those that a
 // server without any memory computes.
-func TestUnreadIsAFold(t *testing.T) {
+func TestUnreadIsAFold(t *testing.T) { sqldbtest.Each(t, testUnreadIsAFold) }
+
+func testUnreadIsAFold(t *testing.T) {
 	for seed := range uint64(3) {
 		random := rand.New(rand.NewPCG(seed, 11))
 		m := newModel(t)

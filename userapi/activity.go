@@ -110,15 +110,5 @@ func (s *Server) seen(ctx context.Context, list []api.Activity) error {
 	if !slices.ContainsFunc(list, func(a api.Activity) bool { return a.DeviceID != "" }) {
 		return nil
 	}
-	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		for _, a := range list {
-			if a.DeviceID == "" {
-				continue
-			}
-			if err := s.db.Seen(ctx, tx, a.UserID, a.DeviceID, a.IP, a.TS); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return s.db.Write(ctx, func(tx *sqldb.Tx) error { return s.db.Seen(ctx, tx, list) })
 }

@@ -2,6 +2,8 @@ package userapi
 
 import (
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -190,6 +192,29 @@ func TestJobs(t *testing.T) {
 		}
 		if again := take(other, "b", true); again != leave || held("a", leave) {
 			t.Errorf("%+v", again)
+		}
+	})
+}
+
+// TestTagsTogether: what is read, changed and written at the same time on two
+// instances is all there.
+func TestTagsTogether(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		a, b := w.server(), w.server()
+		w.signUp(a, alice)
+		const each = 10
+		var wait sync.WaitGroup
+		for i := range 2 * each {
+			s := []*Server{a, b}[i%2]
+			wait.Go(func() {
+				_, err := s.putTag(t.Context(), &api.PutTagRequest{UserID: alice, RoomID: "!r", Tag: fmt.Sprint("u.", i), Content: jsontext.Value(`{}`)})
+				w.check(err)
+			})
+		}
+		wait.Wait()
+		data, err := a.queryAccountData(t.Context(), &api.AccountDataRequest{UserID: alice, RoomIDs: []string{"!r"}, Types: []string{typeTag}})
+		if n := strings.Count(string(data.Data["!r"][typeTag]), "u."); err != nil || n != 2*each {
+			t.Errorf("%d tags of %d, %v", n, 2*each, err)
 		}
 	})
 }

@@ -2,11 +2,7 @@ package userapi
 
 import (
 	"context"
-	"crypto/rand"
-	"net/url"
-	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,7 +13,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/matrixerror"
-	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/userapi/api"
 )
 
@@ -26,7 +22,7 @@ const alice = "@alice:test"
 // world is a database and a log, on which instances run.
 type world struct {
 	t    *testing.T
-	url  string
+	path string // of the database
 	log  eventlog.Log
 	deps Deps // what instances are made from
 
@@ -34,51 +30,13 @@ type world struct {
 	clock time.Time
 }
 
-// engines runs a test on SQLite, and on PostgreSQL where DENDRITE_TEST_POSTGRES
-// holds the URL of a database.
+// engines runs a test on both engines.
 func engines(t *testing.T, test func(t *testing.T, w *world)) {
-	run := func(name string, open func(t *testing.T) string) {
-		t.Run(name, func(t *testing.T) {
-			w := &world{t: t, url: open(t), clock: time.Now()}
-			w.newLog()
-			test(t, w)
-		})
-	}
-	run("SQLite", func(t *testing.T) string { return "file:" + filepath.Join(t.TempDir(), "users.db") })
-	if u := os.Getenv("DENDRITE_TEST_POSTGRES"); u != "" {
-		run("PostgreSQL", func(t *testing.T) string { return newSchema(t, u) })
-	}
-}
-
-// newSchema makes a schema of a PostgreSQL database, and returns its URL.
-func newSchema(t *testing.T, database string) string {
-	t.Helper()
-	name := "users_" + strings.ToLower(rand.Text())
-	exec := func(text string) {
-		db, err := sqldb.Open(context.Background(), sqldb.Options{URL: database})
-		if err == nil {
-			err = db.Write(context.Background(), func(tx *sqldb.Tx) error {
-				_, err := tx.Exec(context.Background(), text)
-				return err
-			})
-			if closing := db.Close(); err == nil {
-				err = closing
-			}
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	exec("CREATE SCHEMA " + name)
-	t.Cleanup(func() { exec("DROP SCHEMA " + name + " CASCADE") })
-	u, err := url.Parse(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q := u.Query()
-	q.Set("search_path", name)
-	u.RawQuery = q.Encode()
-	return u.String()
+	sqldbtest.Each(t, func(t *testing.T) {
+		w := &world{t: t, path: filepath.Join(t.TempDir(), "users.db"), clock: time.Now()}
+		w.newLog()
+		test(t, w)
+	})
 }
 
 // newLog replaces the log by an empty one.
@@ -105,11 +63,9 @@ type sharedLog struct{ eventlog.Log }
 // server makes an instance, whose clock is the world's.
 func (w *world) server() *Server {
 	w.t.Helper()
-	db, err := sqldb.Open(w.t.Context(), sqldb.Options{URL: w.url, Durable: true})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { w.check(db.Close()) })
+	o := sqldbtest.Options(w.t, w.path)
+	o.Durable = true
+	db := sqldbtest.OpenWith(w.t, o)
 	logger := logrus.New()
 	logger.SetOutput(w.t.Output())
 	deps := w.deps

@@ -38,11 +38,12 @@ type span struct {
 // records were consumed. The handler calls it, or Skip. An error (ErrFenced among
 // them) must make the transaction fail.
 func (b *Batch) Commit(ctx context.Context, tx *sqldb.Tx) error {
-	for i := range b.spans {
-		s := &b.spans[i]
-		if err := b.c.leases.Commit(ctx, tx, s.from, b.c.o.Topic.ID, s.next); err != nil {
-			return err
-		}
+	all := make([]lease.Consumed, len(b.spans))
+	for i, s := range b.spans {
+		all[i] = lease.Consumed{Lease: s.from, Next: s.next}
+	}
+	if err := b.c.leases.CommitAll(ctx, tx, b.c.o.Topic.ID, all); err != nil {
+		return err
 	}
 	b.committed, b.skipped = true, false
 	return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 )
 
 const partitions = 4
@@ -30,7 +31,7 @@ func newWorld(t *testing.T) *world {
 	if w.log, err = eventlog.OpenEmbedded(t.Context(), filepath.Join(w.dir, "log.db"), eventlog.EmbeddedOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if w.db, err = sqldb.Open(t.Context(), sqldb.Options{URL: "file:" + filepath.Join(w.dir, "store.db")}); err != nil {
+	if w.db, err = sqldb.Open(t.Context(), sqldbtest.Options(t, filepath.Join(w.dir, "store.db"))); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.db.Write(t.Context(), func(tx *sqldb.Tx) error {
@@ -103,7 +104,9 @@ func (w *world) store(batch *consumer.Batch, before func() error) error {
 
 // TestExactlyOnce: whatever fails, and however often the consumer is started,
 // each record takes effect once.
-func TestExactlyOnce(t *testing.T) {
+func TestExactlyOnce(t *testing.T) { sqldbtest.Each(t, testExactlyOnce) }
+
+func testExactlyOnce(t *testing.T) {
 	w := newWorld(t)
 	topic := w.topic()
 	const all = 1000
@@ -139,7 +142,9 @@ func TestExactlyOnce(t *testing.T) {
 }
 
 // TestFenced: who has lost its partitions unnoticed cannot commit.
-func TestFenced(t *testing.T) {
+func TestFenced(t *testing.T) { sqldbtest.Each(t, testFenced) }
+
+func testFenced(t *testing.T) {
 	w := newWorld(t)
 	topic := w.topic()
 	w.append(8)
@@ -166,7 +171,9 @@ func TestFenced(t *testing.T) {
 
 // TestOtherTopic: a consumer stops when the topic is not the one that it knows,
 // or ends before what it has read.
-func TestOtherTopic(t *testing.T) {
+func TestOtherTopic(t *testing.T) { sqldbtest.Each(t, testOtherTopic) }
+
+func testOtherTopic(t *testing.T) {
 	w := newWorld(t)
 	topic := w.topic()
 	w.append(8)

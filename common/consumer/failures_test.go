@@ -10,11 +10,14 @@ import (
 	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 )
 
 // TestHandlerFails: whether a handler fails before or after its commit, or
 // panics within the transaction, each record takes effect once.
-func TestHandlerFails(t *testing.T) {
+func TestHandlerFails(t *testing.T) { sqldbtest.Each(t, testHandlerFails) }
+
+func testHandlerFails(t *testing.T) {
 	for name, log := range map[string]func(*world) eventlog.Log{
 		"embedded": func(w *world) eventlog.Log { return w.log },
 		"plain":    func(w *world) eventlog.Log { return plain{w.log} },
@@ -47,7 +50,9 @@ func TestHandlerFails(t *testing.T) {
 
 // TestDoubtfulCommit: a partition is prepared anew when a call that failed has
 // committed, since what is in memory of it may be older than the database.
-func TestDoubtfulCommit(t *testing.T) {
+func TestDoubtfulCommit(t *testing.T) { sqldbtest.Each(t, testDoubtfulCommit) }
+
+func testDoubtfulCommit(t *testing.T) {
 	w := newWorld(t)
 	w.append(40)
 	memory := map[int]int64{} // the offset up to which memory has seen each partition
@@ -84,7 +89,9 @@ func TestDoubtfulCommit(t *testing.T) {
 }
 
 // TestBadPartition: a partition that cannot go on does not hold up the others.
-func TestBadPartition(t *testing.T) {
+func TestBadPartition(t *testing.T) { sqldbtest.Each(t, testBadPartition) }
+
+func testBadPartition(t *testing.T) {
 	w := newWorld(t)
 	w.append(40)
 	w.start(w.instance(nil), func(_ context.Context, b *consumer.Batch) error {
@@ -101,7 +108,9 @@ func TestBadPartition(t *testing.T) {
 }
 
 // TestAcquireFails: a partition is not read before OnAcquire has succeeded.
-func TestAcquireFails(t *testing.T) {
+func TestAcquireFails(t *testing.T) { sqldbtest.Each(t, testAcquireFails) }
+
+func testAcquireFails(t *testing.T) {
 	w := newWorld(t)
 	w.append(8)
 	tries, released := map[int]int{}, 0
@@ -129,7 +138,9 @@ func TestAcquireFails(t *testing.T) {
 }
 
 // TestSkip: what was skipped is passed over, and stored by the next commit.
-func TestSkip(t *testing.T) {
+func TestSkip(t *testing.T) { sqldbtest.Each(t, testSkip) }
+
+func testSkip(t *testing.T) {
 	w := newWorld(t)
 	w.append(8)
 	seen := make(chan int, 100)
@@ -165,7 +176,9 @@ func TestSkip(t *testing.T) {
 
 // TestCut: a Derived topic that lost its end is read from its new one; records
 // that are gone stop the consumer.
-func TestCut(t *testing.T) {
+func TestCut(t *testing.T) { sqldbtest.Each(t, testCut) }
+
+func testCut(t *testing.T) {
 	w := newWorld(t)
 	w.append(8)
 	w.start(w.instance(nil), w.storing())()
@@ -223,7 +236,9 @@ func (l trims) Trim(ctx context.Context, topic string, partition int, before int
 }
 
 // TestTrim: the log may drop what was consumed, as of a safe point.
-func TestTrim(t *testing.T) {
+func TestTrim(t *testing.T) { sqldbtest.Each(t, testTrim) }
+
+func testTrim(t *testing.T) {
 	w := newWorld(t)
 	w.append(8)
 	log := trims{w.log, make(chan int64, 1000)}
@@ -263,4 +278,36 @@ func TestReport(t *testing.T) {
 	}
 	w.append(8)
 	w.until("it goes on", func() bool { n, _ := w.effects(); return n == 16 })
+}
+
+// TestDatabaseWentBack: what a database has lost of what it had committed is done
+// again, without waiting for another record.
+func TestDatabaseWentBack(t *testing.T) { sqldbtest.Each(t, testDatabaseWentBack) }
+
+func testDatabaseWentBack(t *testing.T) {
+	w := newWorld(t)
+	w.append(8)
+	acquired := make(chan int, 100)
+	c := w.instance(func(o *consumer.Options) {
+		o.OnAcquire = func(_ context.Context, p int) error { acquired <- p; return nil }
+	})
+	w.start(c, w.storing())
+	w.until("everything was done once", func() bool { return w.all(8)() && valid(c) == partitions })
+	for len(acquired) > 0 {
+		<-acquired
+	}
+	if err := w.db.Write(t.Context(), func(tx *sqldb.Tx) error {
+		if _, err := tx.Exec(t.Context(), "DELETE FROM effects WHERE value = '7'"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), "UPDATE lease_partitions SET next_offset = next_offset - 1 WHERE number = 3")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.until("the partition is prepared anew", func() bool { return len(acquired) > 0 })
+	if p := <-acquired; p != 3 {
+		t.Errorf("partition %d was prepared anew", p)
+	}
+	w.until("what was lost is done again", w.all(8))
 }

@@ -240,6 +240,7 @@ func (c *Consumer) done(b *Batch) {
 		s.p.next = s.next
 		if !b.skipped {
 			s.p.lease.NextOffset = s.next
+			c.leases.Committed(s.p.lease)
 		}
 		s.p.failures, s.p.retryAt = 0, time.Time{}
 	}

@@ -27,7 +27,7 @@ func (c *Consumer) safePoints(ctx context.Context) error {
 }
 
 func (c *Consumer) safePoint(ctx context.Context) error {
-	committed, err := c.leases.Committed(ctx) // before: only that is safe after
+	committed, err := c.leases.Current(ctx) // before: only that is safe after
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 )
 
 // plain is a log as others are: it has neither ReadMany nor Exclusive.
@@ -23,7 +24,7 @@ func (w *world) instance(change func(*consumer.Options)) *consumer.Consumer {
 	w.t.Helper()
 	logger := logrus.New()
 	logger.SetOutput(w.t.Output())
-	db, err := sqldb.Open(w.t.Context(), sqldb.Options{URL: "file:" + filepath.Join(w.dir, "store.db")})
+	db, err := sqldb.Open(w.t.Context(), sqldbtest.Options(w.t, filepath.Join(w.dir, "store.db")))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -100,7 +101,9 @@ func valid(c *consumer.Consumer) (n int) {
 
 // TestShare: instances share the partitions while records flow, and who goes is
 // replaced; each record takes effect once.
-func TestShare(t *testing.T) {
+func TestShare(t *testing.T) { sqldbtest.Each(t, testShare) }
+
+func testShare(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.instance(nil), w.instance(nil)
 	stopA := w.start(a, w.storing())
@@ -130,7 +133,9 @@ func (w *world) appendValue(partition int, value string) {
 
 // TestLostLease: an owner that is slower than its lease cannot commit what
 // another has done since, and takes part again afterwards.
-func TestLostLease(t *testing.T) {
+func TestLostLease(t *testing.T) { sqldbtest.Each(t, testLostLease) }
+
+func testLostLease(t *testing.T) {
 	w := newWorld(t)
 	w.append(8)
 	slow := w.instance(nil)

@@ -9,6 +9,10 @@
 // answer from memory (Valid): from before the renewal, by its own monotonic
 // clock, less a margin.
 //
+// A database may lose commits when its server crashes (sqldb.Options.Durable).
+// Who has a lease notices at the next beat that less is stored than it committed,
+// and begins anew with that.
+//
 // Partitions are shared evenly by rank among the members. Who has more than its
 // share gives the surplus back between two batches; a free partition is taken
 // at the next beat of who has less. It reads and writes no topic and asks nobody.

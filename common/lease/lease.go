@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -59,6 +60,8 @@ type Lease struct {
 type held struct {
 	Lease
 	until time.Time
+	// committed is the offset that this instance knows to have committed.
+	committed int64
 }
 
 // Manager keeps the leases of one instance.
@@ -136,6 +139,27 @@ func (m *Manager) Surplus() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.surplus
+}
+
+// Committed notes that a commit under the lease took effect: what is stored is
+// l.NextOffset. If less is stored at a later beat, the database has lost
+// commits (a PostgreSQL server that crashed, and need not have had them on disk),
+// and the lease is given up for a beat, so that whoever holds it begins anew
+// with what is stored.
+func (m *Manager) Committed(l Lease) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if h, ok := m.held[l.Partition]; ok && h.Epoch == l.Epoch {
+		h.committed = l.NextOffset
+		m.held[l.Partition] = h
+	}
+}
+
+// known are the offsets that were committed before now, by partition.
+func (m *Manager) known() map[int]held {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.held)
 }
 
 // Drop forgets a lease that turned out to be lost.

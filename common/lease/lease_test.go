@@ -3,7 +3,6 @@ package lease
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -11,40 +10,25 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 )
 
 const partitions = 7
 
 // world is a database that several instances have open, each by its own handle.
 type world struct {
-	t   *testing.T
-	url string
+	t    *testing.T
+	path string // of the database
 }
 
-// engines runs a test on SQLite, and on PostgreSQL where DENDRITE_TEST_POSTGRES
-// holds the URL of an empty database.
+// engines runs a test on both engines.
 func engines(t *testing.T, test func(*testing.T, *world)) {
-	urls := map[string]string{"SQLite": "file:" + filepath.Join(t.TempDir(), "lease.db")}
-	if u := os.Getenv("DENDRITE_TEST_POSTGRES"); u != "" {
-		urls["PostgreSQL"] = u
-	}
-	for name, url := range urls {
-		t.Run(name, func(t *testing.T) { test(t, &world{t, url}) })
-	}
+	sqldbtest.Each(t, func(t *testing.T) { test(t, &world{t, filepath.Join(t.TempDir(), "lease.db")}) })
 }
 
 func (w *world) db() *sqldb.DB {
 	w.t.Helper()
-	db, err := sqldb.Open(w.t.Context(), sqldb.Options{URL: w.url})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			w.t.Error(err)
-		}
-	})
-	return db
+	return sqldbtest.Open(w.t, w.path)
 }
 
 func (w *world) manager(owner string, sole bool) *Manager {

@@ -11,20 +11,20 @@ import (
 
 func (m *Manager) makeRows(ctx context.Context) error {
 	return m.o.DB.Write(ctx, func(tx *sqldb.Tx) error {
-		for n := range m.o.Partitions {
-			if _, err := tx.Exec(ctx, `INSERT INTO lease_partitions (group_name, number, owner, address, epoch, expiry, next_offset, topic_id)
-				VALUES ($1, $2, '', '', 0, 0, -1, '') ON CONFLICT (group_name, number) DO NOTHING`, m.o.Group, n); err != nil {
-				return err
-			}
+		rows := make([][]any, m.o.Partitions)
+		for n := range rows {
+			rows[n] = []any{m.o.Group, n}
 		}
-		return nil
+		_, err := tx.ExecMany(ctx, `INSERT INTO lease_partitions (group_name, number, owner, address, epoch, expiry, next_offset, topic_id)
+				VALUES ($1, $2, '', '', 0, 0, -1, '') ON CONFLICT (group_name, number) DO NOTHING`, []int{1, 2}, rows)
+		return err
 	})
 }
 
 // beat renews what this instance has and takes what its share lacks, in one
 // transaction. Validity counts from before it began.
 func (m *Manager) beat(ctx context.Context) error {
-	before := time.Now()
+	before, known := time.Now(), m.known()
 	var mine []Lease
 	share := 0
 	err := m.o.DB.Write(ctx, func(tx *sqldb.Tx) error {
@@ -42,7 +42,16 @@ func (m *Manager) beat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.adopt(mine, share, before.Add(m.o.TTL-m.o.TTL/8))
+	kept := mine[:0]
+	for _, l := range mine {
+		if h, ok := known[l.Partition]; ok && h.Epoch == l.Epoch && l.NextOffset < h.committed {
+			m.o.Logger.WithField("group", m.o.Group).WithField("partition", l.Partition).
+				Errorf("The database went back from offset %d to %d: beginning anew from there", h.committed, l.NextOffset)
+			continue
+		}
+		kept = append(kept, l)
+	}
+	m.adopt(kept, share, before.Add(m.o.TTL-m.o.TTL/8))
 	return nil
 }
 
@@ -54,12 +63,13 @@ func (m *Manager) adopt(mine []Lease, share int, until time.Time) {
 	changed := len(mine) != len(m.held)
 	for _, l := range mine {
 		old, ok := m.held[l.Partition]
+		committed := l.NextOffset
 		if ok && old.Epoch == l.Epoch && time.Now().Before(old.until) {
-			l = old.Lease
+			l, committed = old.Lease, old.committed
 		} else {
 			changed = true
 		}
-		now[l.Partition] = held{l, until}
+		now[l.Partition] = held{l, until, committed}
 	}
 	surplus := max(0, len(mine)-share)
 	if changed || surplus != m.surplus {
@@ -151,27 +161,46 @@ var ErrMoved = errors.New("lease: the offset was committed before")
 // l.NextOffset up to next were consumed. It fails with ErrFenced when l is not
 // the partition's lease any more, with ErrMoved when the offset stored is another.
 func (m *Manager) Commit(ctx context.Context, tx *sqldb.Tx, l Lease, topicID string, next int64) error {
-	res, err := tx.Exec(ctx, `UPDATE lease_partitions SET next_offset = $1, topic_id = $2
-		WHERE group_name = $3 AND number = $4 AND owner = $5 AND epoch = $6 AND next_offset = $7`,
-		next, topicID, m.o.Group, l.Partition, m.o.Owner, l.Epoch, l.NextOffset)
+	return m.CommitAll(ctx, tx, topicID, []Consumed{{l, next}})
+}
+
+// Consumed says that a partition's records up to Next were consumed.
+type Consumed struct {
+	Lease Lease
+	Next  int64
+}
+
+// CommitAll is Commit for several partitions: all of them, or it fails.
+func (m *Manager) CommitAll(ctx context.Context, tx *sqldb.Tx, topicID string, all []Consumed) error {
+	rows := make([][]any, len(all))
+	for i, c := range all {
+		rows[i] = []any{c.Next, topicID, m.o.Group, c.Lease.Partition, m.o.Owner, c.Lease.Epoch, c.Lease.NextOffset}
+	}
+	n, err := tx.ExecMany(ctx, `UPDATE lease_partitions SET next_offset = $1, topic_id = $2
+		WHERE group_name = $3 AND number = $4 AND owner = $5 AND epoch = $6 AND next_offset = $7`, []int{4}, rows)
 	if err != nil {
 		return fmt.Errorf("lease: commit: %w", err)
 	}
-	n, err := res.RowsAffected()
-	if err != nil {
-		return fmt.Errorf("lease: commit: %w", err)
-	}
-	if n == 1 {
+	if n == int64(len(all)) {
 		return nil
 	}
-	now, err := m.load(ctx, tx, l.Partition)
-	if err != nil {
-		return err
+	var moved error
+	for _, c := range all { // which is it? Those that were updated are at Next by now.
+		now, err := m.load(ctx, tx, c.Lease.Partition)
+		if err != nil {
+			return err
+		}
+		if now.Epoch != c.Lease.Epoch {
+			return fmt.Errorf("%w: %s/%d", ErrFenced, m.o.Group, c.Lease.Partition)
+		}
+		if now.NextOffset != c.Next || n == 0 {
+			moved = fmt.Errorf("%w: %s/%d at %d, not %d", ErrMoved, m.o.Group, c.Lease.Partition, now.NextOffset, c.Lease.NextOffset)
+		}
 	}
-	if now.Epoch != l.Epoch {
-		return fmt.Errorf("%w: %s/%d", ErrFenced, m.o.Group, l.Partition)
+	if moved == nil {
+		moved = fmt.Errorf("%w: %s", ErrMoved, m.o.Group)
 	}
-	return fmt.Errorf("%w: %s/%d at %d, not %d", ErrMoved, m.o.Group, l.Partition, now.NextOffset, l.NextOffset)
+	return moved
 }
 
 // load reads a partition's row; Epoch is 0 when this instance does not own it.
@@ -188,7 +217,7 @@ func (m *Manager) load(ctx context.Context, tx *sqldb.Tx, partition int) (Lease,
 // Reload returns the lease with what is committed now; ErrFenced if it is lost.
 func (m *Manager) Reload(ctx context.Context, l Lease) (Lease, error) {
 	var now Lease
-	err := m.o.DB.Read(ctx, func(tx *sqldb.Tx) (err error) {
+	err := m.o.DB.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
 		now, err = m.load(ctx, tx, l.Partition)
 		return err
 	})
@@ -203,16 +232,16 @@ func (m *Manager) Move(ctx context.Context, l Lease, topicID string, next int64)
 	return m.o.DB.Write(ctx, func(tx *sqldb.Tx) error { return m.Commit(ctx, tx, l, topicID, next) })
 }
 
-// Committed returns the partitions of this instance with what is committed now.
-func (m *Manager) Committed(ctx context.Context) ([]Lease, error) {
+// Current returns the partitions of this instance with what is committed now.
+func (m *Manager) Current(ctx context.Context) ([]Lease, error) {
 	var out []Lease
-	err := m.o.DB.Read(ctx, func(tx *sqldb.Tx) (err error) {
+	err := m.o.DB.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
 		out, err = leases(ctx, tx, "SELECT number, epoch, next_offset, topic_id FROM lease_partitions WHERE group_name = $1 AND owner = $2",
 			m.o.Group, m.o.Owner)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("lease: committed: %w", err)
+		return nil, fmt.Errorf("lease: current: %w", err)
 	}
 	return out, nil
 }
@@ -267,7 +296,7 @@ type Owner struct {
 // queries are routed by it.
 func Owners(ctx context.Context, db *sqldb.DB, group string) (map[int]Owner, error) {
 	out := map[int]Owner{}
-	err := db.Read(ctx, func(tx *sqldb.Tx) error {
+	err := db.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		clear(out)
 		rows, err := tx.Query(ctx, "SELECT number, owner, address FROM lease_partitions WHERE group_name = $1 AND owner <> '' AND expiry >= "+db.Now(), group)
 		if err != nil {
@@ -297,7 +326,7 @@ func (m *Manager) Stored(ctx context.Context) ([]int64, error) {
 	for p := range out {
 		out[p] = -1
 	}
-	err := m.o.DB.Read(ctx, func(tx *sqldb.Tx) error {
+	err := m.o.DB.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		all, err := leases(ctx, tx, "SELECT number, epoch, next_offset, topic_id FROM lease_partitions WHERE group_name = $1", m.o.Group)
 		for _, l := range all {
 			if l.Partition < len(out) {

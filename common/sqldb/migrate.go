@@ -8,7 +8,6 @@ import (
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
-	"github.com/pressly/goose/v3/lock"
 )
 
 // Migrate brings the schema up to date with the SQL files (00001_name.sql, in
@@ -26,11 +25,7 @@ func (db *DB) Migrate(ctx context.Context, component string, fsys fs.FS) error {
 	}
 	if db.engine == enginePostgres {
 		dialect = database.DialectPostgres
-		locker, err := lock.NewPostgresSessionLocker() // instances that start together take turns
-		if err != nil {
-			return fmt.Errorf("sqldb: migrations of %s: %w", component, err)
-		}
-		options = append(options, goose.WithSessionLocker(locker))
+		options = append(options, goose.WithSessionLocker(sessionLock{"/" + component})) // instances that start together take turns
 	}
 	store, err := database.NewStore(dialect, "goose_"+component)
 	if err != nil {
@@ -41,7 +36,7 @@ func (db *DB) Migrate(ctx context.Context, component string, fsys fs.FS) error {
 		return fmt.Errorf("sqldb: migrations of %s: %w", component, err)
 	}
 	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("sqldb: migrate %s: %w", component, err)
+		return explain(fmt.Errorf("sqldb: migrate %s: %w", component, err))
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 )
 
 // maxStatements bounds the statements kept prepared on a connection.
@@ -15,58 +17,96 @@ const maxStatements = 300
 type conn struct {
 	*sql.Conn
 	stmts map[string]*sql.Stmt
+	many  map[manyID]string // see manyText
+	// statements counts, for all connections of the database.
+	statements *atomic.Int64
+	// used says that it has been taken from the pool before, answered that a
+	// statement has succeeded since it was taken last.
+	used, answered bool
 }
 
 // pool hands out connections. It is not database/sql's own, because a
 // transaction there prepares its statements anew or needs a second connection
 // to do so.
 type pool struct {
-	db *sql.DB
-	// free holds the connections that nobody uses; a nil stands for one that
-	// has still to be opened.
-	free chan *conn
+	db    *sql.DB
+	slots chan struct{} // as many as connections may be in use
+	mu    sync.Mutex
+	// idle are the open connections that nobody uses. The one used last is taken
+	// first: where a few do, they are the ones that have their statements prepared.
+	idle []*conn
+	// statements is the database's count.
+	statements *atomic.Int64
 }
 
-func newPool(db *sql.DB, connections int) *pool {
-	p := &pool{db: db, free: make(chan *conn, connections)}
-	for range connections {
-		p.free <- nil
-	}
-	return p
+func newPool(db *sql.DB, connections int, statements *atomic.Int64) *pool {
+	return &pool{db: db, slots: make(chan struct{}, connections), statements: statements}
 }
 
-// use runs f with a connection that is its own until f returns.
-func (p *pool) use(ctx context.Context, f func(*conn) error) (err error) {
-	var c *conn
+// use runs f with a connection that is its own until f returns. If one that
+// was open already turns out to be lost before it did anything, as after a
+// restart of the server, f runs again with another.
+func (p *pool) use(ctx context.Context, f func(*conn) error) error {
 	select {
-	case c = <-p.free:
+	case p.slots <- struct{}{}:
 	default:
 		select {
-		case c = <-p.free:
+		case p.slots <- struct{}{}:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+	defer func() { <-p.slots }()
+	for {
+		c, err := p.take(ctx)
+		if err != nil {
+			return err
+		}
+		reused := c.used
+		c.used, c.answered = true, false
+		answered, err := p.with(c, f)
+		if !reused || answered || !lost(err) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// take returns an idle connection, or opens one.
+func (p *pool) take(ctx context.Context) (*conn, error) {
+	p.mu.Lock()
+	if n := len(p.idle); n > 0 {
+		c := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		return c, nil
+	}
+	p.mu.Unlock()
+	sc, err := p.db.Conn(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		return nil, fmt.Errorf("sqldb: connect: %w", err)
+	}
+	return &conn{Conn: sc, stmts: map[string]*sql.Stmt{}, many: map[manyID]string{}, statements: p.statements}, nil
+}
+
+// with runs f and gives the connection back, unless it broke or was left within
+// a transaction by a panic. It tells whether the server answered.
+func (p *pool) with(c *conn, f func(*conn) error) (answered bool, err error) {
 	healthy := false
 	defer func() {
-		if !healthy && c != nil {
+		if !healthy {
 			c.discard()
-			c = nil
+			return
 		}
-		p.free <- c
+		p.mu.Lock()
+		p.idle = append(p.idle, c)
+		p.mu.Unlock()
 	}()
-	if c == nil {
-		sc, err := p.db.Conn(ctx)
-		if err != nil {
-			return fmt.Errorf("sqldb: connect: %w", err)
-		}
-		c = &conn{Conn: sc, stmts: map[string]*sql.Stmt{}}
-	}
 	err = f(c)
-	// A connection that broke, or was left within a transaction by a panic
-	// (then healthy stays false), is not used again.
-	healthy = !errors.Is(err, driver.ErrBadConn) && !errors.Is(err, sql.ErrConnDone) && !errors.Is(err, errBroken)
-	return err
+	healthy = !lost(err) && !errors.Is(err, errBroken)
+	return c.answered, err
 }
 
 // discard closes the connection for good; Close would give it back to
@@ -97,6 +137,10 @@ func (p *pool) transaction(ctx context.Context, begin string, e engine, f func(*
 		}()
 		err := f(tx)
 		returned = true
+		if err == nil && tx.failed != nil {
+			// PostgreSQL would answer COMMIT by rolling back, without an error.
+			err = fmt.Errorf("sqldb: a statement failed, so nothing is committed: %w", tx.failed)
+		}
 		if err == nil {
 			if _, err = tx.Exec(ctx, "COMMIT"); err == nil {
 				return nil
@@ -112,11 +156,15 @@ func (p *pool) transaction(ctx context.Context, begin string, e engine, f func(*
 
 // close waits for the connections and closes them; the pool is of no use then.
 func (p *pool) close() error {
+	for range cap(p.slots) {
+		p.slots <- struct{}{}
+	}
 	var errs []error
-	for range cap(p.free) {
-		if c := <-p.free; c != nil {
-			errs = append(errs, c.Close())
+	for _, c := range p.idle {
+		if err := c.Close(); !lost(err) {
+			errs = append(errs, err)
 		}
 	}
+	p.idle = nil
 	return errors.Join(errs...)
 }

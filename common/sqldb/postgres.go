@@ -5,28 +5,133 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/lib/pq"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 )
 
+// Limits that the server keeps for each connection, unless the URL says
+// otherwise. Statements here are short; what goes beyond is stuck, or waits for
+// somebody who is.
+const (
+	statementTimeout = 2 * time.Minute
+	lockTimeout      = 30 * time.Second
+	idleTimeout      = time.Minute // of a transaction between two statements
+	connectTimeout   = 5 * time.Second
+)
+
+// keepAlive finds out within about 20 seconds that a server is gone without a
+// word: nothing else ends the wait for its answer.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3}
+
+// dialer connects to the server.
+type dialer struct{ net.Dialer }
+
+// DialTimeout implements pq.Dialer.
+func (d *dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return d.DialContext(ctx, network, address)
+}
+
 func openPostgres(ctx context.Context, o Options) (*DB, error) {
-	db, err := sql.Open("postgres", o.URL)
+	connector, err := connectorOf(o)
 	if err != nil {
 		return nil, fmt.Errorf("sqldb: %w", err)
 	}
+	db := sql.OpenDB(connector)
 	n := o.Connections
 	if n == 0 {
 		n = 16
 	}
 	db.SetMaxOpenConns(n + 1) // migrations
 	db.SetMaxIdleConns(n + 1)
-	if err := db.PingContext(ctx); err != nil {
+	if err := prepareDatabase(ctx, db, o.Schema); err != nil {
+		if unavailable(err) {
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
 		return nil, errors.Join(fmt.Errorf("sqldb: connect: %w", err), db.Close())
 	}
-	p := newPool(db, n)
-	return &DB{engine: enginePostgres, sql: db, writers: p, readers: p}, nil
+	statements := new(atomic.Int64)
+	p := newPool(db, n, statements)
+	return &DB{engine: enginePostgres, sql: db, durable: o.Durable, statements: statements, writers: p, readers: p}, nil
+}
+
+// connectorOf makes connections with the settings that every one gets.
+func connectorOf(o Options) (*pq.Connector, error) {
+	if strings.Trim(o.Schema, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+		return nil, fmt.Errorf("%q does not name a schema: a-z, 0-9 and _ do", o.Schema)
+	}
+	c, err := pq.NewConfig(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = connectTimeout
+	}
+	if c.ApplicationName == "" {
+		c.ApplicationName = strings.TrimSuffix(path.Base(os.Args[0])+" "+o.Schema, " ")
+	}
+	if c.Runtime == nil {
+		c.Runtime = map[string]string{}
+	}
+	// What a log restores need not wait for the disk at each commit; see Options.Durable.
+	c.Runtime["synchronous_commit"] = "off"
+	if o.Durable {
+		c.Runtime["synchronous_commit"] = "on"
+	}
+	if o.Schema != "" {
+		c.Runtime["search_path"] = o.Schema
+	}
+	for name, limit := range map[string]time.Duration{
+		"statement_timeout": statementTimeout, "lock_timeout": lockTimeout, "idle_in_transaction_session_timeout": idleTimeout,
+	} {
+		if c.Runtime[name] == "" {
+			c.Runtime[name] = strconv.FormatInt(limit.Milliseconds(), 10)
+		}
+	}
+	connector, err := pq.NewConnectorConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	connector.Dialer(&dialer{net.Dialer{KeepAliveConfig: keepAlive}})
+	return connector, nil
+}
+
+// prepareDatabase makes the schema, and refuses a database that would sort or
+// keep text in another way than SQLite and Go do.
+func prepareDatabase(ctx context.Context, db *sql.DB, schema string) error {
+	sorted := []string{"$", ":", "@", "B", "Z", "_", "a", "~", "Ä", "ß"} // by their bytes
+	mixed := slices.Clone(sorted)
+	slices.Reverse(mixed)
+	var encoding, order string
+	if err := db.QueryRowContext(ctx, "SELECT current_setting('server_encoding'), (SELECT string_agg(v, '' ORDER BY v) FROM unnest(CAST($1 AS TEXT[])) v)",
+		pq.Array(mixed)).Scan(&encoding, &order); err != nil {
+		return err
+	}
+	if encoding != "UTF8" || order != strings.Join(sorted, "") {
+		return errors.New("the database does not hold text as UTF-8 sorted by its bytes: create it with TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
+	}
+	if schema == "" {
+		return nil
+	}
+	var there bool
+	if err := db.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)", schema).Scan(&there); err != nil || there {
+		return err // who may use a schema need not be allowed to make one
+	}
+	_, err := db.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS "+schema)
+	if state(err) == "23505" || state(err) == "42P06" { // another process was faster
+		return nil
+	}
+	return err
 }
 
 // maxAttempts bounds how often a transaction runs that conflicts with others.
@@ -35,26 +140,66 @@ const maxAttempts = 20
 func (db *DB) writePostgres(ctx context.Context, f func(*Tx) error) error {
 	for attempt := 1; ; attempt++ {
 		err := db.writers.transaction(ctx, "BEGIN", db.engine, f)
-		if !IsConflict(err) || attempt == maxAttempts || ctx.Err() != nil {
+		if !IsConflict(err) || attempt == maxAttempts {
+			return explain(err)
+		}
+		select { // so that those who met do not meet again
+		case <-time.After(rand.N(time.Duration(attempt) * time.Millisecond)):
+		case <-ctx.Done():
 			return err
 		}
 	}
 }
 
-// IsConflict tells whether a transaction failed because of another one, and
-// may succeed when it runs again (SQLSTATE 40001 and 40P01).
-func IsConflict(err error) bool {
-	var e *pq.Error
-	return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01")
+// safePointPostgres commits something with the disk: all commits before it are
+// in the write-ahead log before this one.
+func (db *DB) safePointPostgres(ctx context.Context) error {
+	if db.durable {
+		return nil // each commit has waited for the disk
+	}
+	err := db.Write(ctx, func(tx *Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = on"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "SELECT pg_logical_emit_message(true, 'dendrite', 'safe point')")
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("sqldb: safe point: %w", err)
+	}
+	return nil
 }
 
-// IsUniqueViolation tells whether a row was refused because its key is taken.
-func IsUniqueViolation(err error) bool {
-	var p *pq.Error
-	if errors.As(err, &p) {
-		return p.Code == "23505"
+// sessionLock makes processes that migrate one schema at the same time take
+// turns. It asks again and again: a session that waited for the lock would hold
+// up CREATE INDEX CONCURRENTLY of the one that has it.
+type sessionLock struct{ key string }
+
+// lockEvery is the time between two attempts to get the lock.
+const lockEvery = 20 * time.Millisecond
+
+// SessionLock implements goose's lock.SessionLocker. The limits are for short
+// statements, which migrations need not be.
+func (l sessionLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	if _, err := conn.ExecContext(ctx, "SET statement_timeout = 0; SET lock_timeout = 0"); err != nil {
+		return err
 	}
-	var s *sqlite.Error
-	return errors.As(err, &s) &&
-		(s.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || s.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+	for {
+		var got bool
+		if err := conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || $1, 0))", l.key).Scan(&got); err != nil || got {
+			return err
+		}
+		select {
+		case <-time.After(lockEvery):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// SessionUnlock implements goose's lock.SessionLocker.
+func (l sessionLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_unlock(hashtextextended(current_schema() || $1, 0))", l.key)
+	_, e := conn.ExecContext(ctx, "RESET statement_timeout; RESET lock_timeout")
+	return errors.Join(err, e)
 }

@@ -6,20 +6,22 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 )
-
-// ErrUnavailable says that the database cannot do now what it could at another
-// time: the disk is full or fails, or somebody else holds it. Errors that wrap it
-// also wrap the engine's.
-var ErrUnavailable = errors.New("sqldb: unavailable")
 
 // Options say which database to open.
 type Options struct {
 	// URL is "file:PATH" for SQLite, "postgres://…" for PostgreSQL.
 	URL string
-	// Durable commits survive a loss of power (SQLite: synchronous=FULL).
-	// Without it they survive a crash of the process, and a loss of power as of
-	// the last SafePoint: for stores that a log can bring up to date again.
+	// Schema is the schema of a PostgreSQL database to keep everything in, made
+	// if it is missing: components may share a database. SQLite has none: there
+	// each component has a file of its own. Default: what the URL says.
+	Schema string
+	// Durable commits survive a loss of power (SQLite: synchronous=FULL;
+	// PostgreSQL: synchronous_commit=on). Without it they survive a crash of the
+	// process, but a crash of the machine, or of the PostgreSQL server, only as of
+	// the last SafePoint: for stores whose consumers commit their offsets with
+	// what they did, so that the log brings them up to date again.
 	Durable bool
 	// Connections bounds the connections (SQLite: those that read); default 4
 	// for SQLite, 16 for PostgreSQL.
@@ -40,6 +42,9 @@ type DB struct {
 	engine engine
 	sql    *sql.DB // the connections of both pools, and goose's
 	path   string  // SQLite's file
+	// durable says that each commit waits for the disk; PostgreSQL's.
+	durable    bool
+	statements *atomic.Int64
 	// writers is one connection on SQLite; on PostgreSQL it is readers.
 	writers, readers *pool
 }
@@ -58,7 +63,8 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 // Write runs f in a transaction and commits it if f returns nil. On SQLite
 // writers take turns; waiting for the turn ends with ctx. On PostgreSQL f runs
 // again after a serialisation failure or deadlock, so it must have no effects
-// but those on tx and on what it sets anew each time.
+// but those on tx and on what it sets anew each time. A statement that failed
+// ends the transaction: nothing is committed even if f returns nil.
 func (db *DB) Write(ctx context.Context, f func(*Tx) error) error {
 	if db.engine == enginePostgres {
 		return db.writePostgres(ctx, f)
@@ -75,25 +81,19 @@ func (db *DB) Read(ctx context.Context, f func(*Tx) error) error {
 	return explain(db.readers.transaction(ctx, begin, db.engine, f))
 }
 
-// explain marks an error with ErrUnavailable where it is one.
-func explain(err error) error {
-	if err == nil || errors.Is(err, ErrUnavailable) || !unavailable(err) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
-}
-
 // ReadOne runs f, which makes one statement: it costs no transaction around it.
+// f may run again if the connection turns out to be lost before the statement
+// has an answer.
 func (db *DB) ReadOne(ctx context.Context, f func(*Tx) error) error {
-	return db.readers.use(ctx, func(c *conn) error {
+	return explain(db.readers.use(ctx, func(c *conn) error {
 		return f(&Tx{engine: db.engine, conn: c})
-	})
+	}))
 }
 
 // SafePoint returns after everything that was committed before is on disk.
 func (db *DB) SafePoint(ctx context.Context) error {
 	if db.engine == enginePostgres {
-		return nil // commits there are durable
+		return db.safePointPostgres(ctx)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -112,6 +112,10 @@ func (db *DB) Close() error {
 	}
 	return errors.Join(err, db.sql.Close())
 }
+
+// Statements returns how many statements have run, BEGIN and COMMIT included:
+// what each costs on PostgreSQL is a round trip.
+func (db *DB) Statements() int64 { return db.statements.Load() }
 
 // Any is the text for "is one of the list in this placeholder", to stand after
 // a column: "WHERE room_id " + db.Any("$1") with List(rooms) as argument.

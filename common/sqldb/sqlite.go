@@ -10,9 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+	_ "modernc.org/sqlite" // the driver
 )
 
 // A write-ahead log of this many pages of 4 KiB is written back at a commit.
@@ -51,7 +51,8 @@ func openSQLite(ctx context.Context, o Options) (*DB, error) {
 	if err := db.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("sqldb: open %s: %w", o.URL, err), db.Close())
 	}
-	return &DB{engine: engineSQLite, sql: db, path: path, writers: newPool(db, 1), readers: newPool(db, readers)}, nil
+	statements := new(atomic.Int64)
+	return &DB{engine: engineSQLite, sql: db, path: path, statements: statements, writers: newPool(db, 1, statements), readers: newPool(db, readers, statements)}, nil
 }
 
 // syncSQLite puts on disk what was committed. What is in the write-ahead log
@@ -73,25 +74,4 @@ func syncSQLite(path string) error {
 		}
 	}
 	return nil
-}
-
-// unavailable tells whether an error is one of the disk or of a lock, not of
-// what was asked.
-func unavailable(err error) bool {
-	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	switch e.Code() & 0xff { // the rest says more precisely what happened
-	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY:
-		return true
-	}
-	return false
-}
-
-// rolledBack tells whether a ROLLBACK failed because SQLite had rolled back by
-// itself, as it does when the disk is full.
-func rolledBack(err error) bool {
-	var e *sqlite.Error
-	return errors.As(err, &e) && e.Code() == sqlite3.SQLITE_ERROR && strings.Contains(e.Error(), "no transaction is active")
 }

@@ -28,7 +28,7 @@ WHERE aliases.created_ts < $5 AND NOT EXISTS (SELECT 1 FROM rooms WHERE rooms.ro
 // Alias returns an alias; ok is false when there is none.
 func (d *Database) Alias(ctx context.Context, alias string) (a Alias, ok bool, err error) {
 	a.Alias = alias
-	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		err := tx.QueryRow(ctx, selectAlias, alias).Scan(&a.RoomID, &a.Creator)
 		ok = err == nil
 		if errors.Is(err, sql.ErrNoRows) {

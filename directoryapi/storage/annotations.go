@@ -39,7 +39,7 @@ func (d *Database) DropAnnotation(ctx context.Context, tx *sqldb.Tx, roomID, eve
 
 // AnnotationOf returns the annotation's EventID; "" when there is none.
 func (d *Database) AnnotationOf(ctx context.Context, a Annotation) (eventID string, err error) {
-	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		err := tx.QueryRow(ctx, selectAnnotation, a.RoomID, clean(a.Parent), a.Sender, clean(a.Type), hashKey(a.Key)).Scan(&eventID)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil

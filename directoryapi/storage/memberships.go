@@ -27,7 +27,7 @@ func (d *Database) PutMembership(ctx context.Context, tx *sqldb.Tx, userID strin
 
 // UserRooms returns a user's memberships, sorted by room ID.
 func (d *Database) UserRooms(ctx context.Context, userID string) (out []api.UserRoom, err error) {
-	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = nil
 		rows, err := tx.Query(ctx, selectUserRooms, userID)
 		if err != nil {

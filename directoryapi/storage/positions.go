@@ -18,7 +18,7 @@ ON CONFLICT (partition_id) DO UPDATE SET seq = excluded.seq WHERE excluded.seq >
 
 // Positions returns the last Seq that was applied of each partition.
 func (d *Database) Positions(ctx context.Context) (out map[int]int64, err error) {
-	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out, err = d.PositionsTx(ctx, tx)
 		return err
 	})

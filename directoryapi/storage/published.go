@@ -16,7 +16,7 @@ const (
 // Published tells whether a room is in the published directory.
 func (d *Database) Published(ctx context.Context, roomID string) (bool, error) {
 	var n int64
-	err := d.db.Read(ctx, func(tx *sqldb.Tx) error {
+	err := d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		return tx.QueryRow(ctx, selectPublished, roomID).Scan(&n)
 	})
 	return n > 0, err

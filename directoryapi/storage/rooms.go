@@ -89,7 +89,7 @@ func (d *Database) KnownRooms(ctx context.Context, after string, limit int) ([]s
 
 // Rooms reads rows, with their published flags; unknown rooms are left out.
 func (d *Database) Rooms(ctx context.Context, roomIDs []string) (out []api.Room, err error) {
-	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		rows, err := tx.Query(ctx, selectRoomsHead+d.db.Any("$1")+` ORDER BY r.room_id`, sqldb.List(roomIDs))
 		if err != nil {
 			return err
@@ -100,7 +100,7 @@ func (d *Database) Rooms(ctx context.Context, roomIDs []string) (out []api.Room,
 	return out, err
 }
 
-func scanRooms(rows *sql.Rows) ([]api.Room, error) {
+func scanRooms(rows *sqldb.Rows) ([]api.Room, error) {
 	defer rows.Close()
 	var out []api.Room
 	for rows.Next() {

@@ -8,21 +8,13 @@ import (
 	"testing"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/directoryapi/api"
 )
 
 func open(t *testing.T) *Database {
 	t.Helper()
-	db, err := sqldb.Open(t.Context(), sqldb.Options{URL: "file:" + filepath.Join(t.TempDir(), "directory.db")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	d, err := New(t.Context(), db)
+	d, err := New(t.Context(), sqldbtest.Open(t, filepath.Join(t.TempDir(), "directory.db")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +36,9 @@ func put(t *testing.T, d *Database, rooms ...api.Room) {
 	}
 }
 
-func TestAliases(t *testing.T) {
+func TestAliases(t *testing.T) { sqldbtest.Each(t, testAliases) }
+
+func testAliases(t *testing.T) {
 	d, ctx := open(t), t.Context()
 	put(t, d, api.Room{RoomID: "!real:a"})
 	steps := []struct {
@@ -93,7 +87,9 @@ func TestAliases(t *testing.T) {
 	}
 }
 
-func TestPublicRoomsPages(t *testing.T) {
+func TestPublicRoomsPages(t *testing.T) { sqldbtest.Each(t, testPublicRoomsPages) }
+
+func testPublicRoomsPages(t *testing.T) {
 	d, ctx := open(t), t.Context()
 	var want []string
 	for i := range 10 {
@@ -133,7 +129,9 @@ func TestPublicRoomsPages(t *testing.T) {
 	}
 }
 
-func TestPublicRoomsFilter(t *testing.T) {
+func TestPublicRoomsFilter(t *testing.T) { sqldbtest.Each(t, testPublicRoomsFilter) }
+
+func testPublicRoomsFilter(t *testing.T) {
 	d, ctx := open(t), t.Context()
 	rooms := []api.Room{
 		{RoomID: "!1:a", Name: "Ärger 100%", JoinedCount: 1},
@@ -177,7 +175,9 @@ func TestPublicRoomsFilter(t *testing.T) {
 	}
 }
 
-func TestRoomRoundTrip(t *testing.T) {
+func TestRoomRoundTrip(t *testing.T) { sqldbtest.Each(t, testRoomRoundTrip) }
+
+func testRoomRoundTrip(t *testing.T) {
 	d, ctx := open(t), t.Context()
 	room := api.Room{
 		RoomID: "!r:a", Version: "12", Type: "m.space", Name: "N", Topic: "T", CanonicalAlias: "#a:a", AvatarURL: "mxc://a/b",
@@ -214,7 +214,9 @@ func TestRoomRoundTrip(t *testing.T) {
 	}
 }
 
-func TestUpgrades(t *testing.T) {
+func TestUpgrades(t *testing.T) { sqldbtest.Each(t, testUpgrades) }
+
+func testUpgrades(t *testing.T) {
 	d, ctx := open(t), t.Context()
 	up := api.Upgrade{RoomID: "!o:a", UserID: "@u:a", Version: "12", Creators: []string{"@v:a"}, EventID: "$e", Seed: "s", TS: 5}
 	first, err := d.BeginUpgrade(ctx, up)

@@ -45,7 +45,7 @@ func (d *Database) FinishUpgrade(ctx context.Context, roomID string) error {
 
 // Upgrades returns upgrades that began before a time, oldest first.
 func (d *Database) Upgrades(ctx context.Context, before int64, limit int) (out []api.Upgrade, err error) {
-	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = nil
 		rows, err := tx.Query(ctx, selectUpgrades, before, limit)
 		if err != nil {

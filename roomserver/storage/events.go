@@ -38,28 +38,6 @@ func OtherNID(partition int, n int64) int64 { return 1<<60 | EventNID(partition,
 // Partition is the partition of an event_nid.
 func Partition(nid int64) int { return int(nid &^ (1 << 60) >> 40) }
 
-// PutEvent stores an event.
-func (s *Store) PutEvent(ctx context.Context, tx *sqldb.Tx, e *Event) error {
-	_, err := tx.Exec(ctx, `INSERT INTO events (event_nid, room_nid, event_id, seq, sub, ts, flags, state_seq, fork_nid, redacted_by, output, json)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-		e.NID, e.RoomNID, e.EventID, e.Seq, e.Sub, e.TS, e.Flags, e.StateSeq, e.Fork, e.RedactedBy, e.Output, e.JSON)
-	return err
-}
-
-// PlaceEvent gives an outlier a place, and what it is from then on; its JSON is
-// kept.
-func (s *Store) PlaceEvent(ctx context.Context, tx *sqldb.Tx, e *Event) error {
-	_, err := tx.Exec(ctx, `UPDATE events SET seq = $1, sub = $2, flags = $3, state_seq = $4, fork_nid = $5, output = $6 WHERE event_nid = $7`,
-		e.Seq, e.Sub, e.Flags, e.StateSeq, e.Fork, e.Output, e.NID)
-	return err
-}
-
-// RedactEvent replaces an event's JSON by what its redaction leaves.
-func (s *Store) RedactEvent(ctx context.Context, tx *sqldb.Tx, eventID, redactedBy string, json []byte) error {
-	_, err := tx.Exec(ctx, `UPDATE events SET json = $1, redacted_by = $2 WHERE event_id = $3`, json, redactedBy, eventID)
-	return err
-}
-
 const eventColumns = `e.event_nid, e.room_nid, e.event_id, e.seq, e.sub, e.ts, e.flags, e.state_seq, e.fork_nid, e.redacted_by, e.output, e.json, r.version
 	FROM events e JOIN rooms r ON r.room_nid = e.room_nid `
 
@@ -115,12 +93,6 @@ func (s *Store) ClosestEvent(ctx context.Context, tx *sqldb.Tx, roomNID, ts int6
 		return nil, err
 	}
 	return found[0], nil
-}
-
-// PutEarlyRedaction remembers a redaction whose target is not known.
-func (s *Store) PutEarlyRedaction(ctx context.Context, tx *sqldb.Tx, target, redaction string) error {
-	_, err := tx.Exec(ctx, `INSERT INTO early_redactions (target_id, redaction_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, target, redaction)
-	return err
 }
 
 // EarlyRedactions returns the redactions that came before the target.

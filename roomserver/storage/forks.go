@@ -27,21 +27,6 @@ type ForkEntry struct {
 	EventID        string // read only
 }
 
-// PutFork stores a fork.
-func (s *Store) PutFork(ctx context.Context, tx *sqldb.Tx, f *Fork) error {
-	if _, err := tx.Exec(ctx, `INSERT INTO forks (fork_nid, room_nid, base_seq, parent_nid, depth) VALUES ($1, $2, $3, $4, $5)`,
-		f.NID, f.RoomNID, f.BaseSeq, f.Parent, f.Depth); err != nil {
-		return err
-	}
-	for _, e := range f.Entries {
-		if _, err := tx.Exec(ctx, `INSERT INTO fork_entries (fork_nid, type, state_key, event_nid) VALUES ($1, $2, $3, $4)`,
-			f.NID, e.Type, e.StateKey, e.EventNID); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Fork returns a fork; nil if there is none.
 func (s *Store) Fork(ctx context.Context, tx *sqldb.Tx, nid int64) (*Fork, error) {
 	f := &Fork{NID: nid}
@@ -71,16 +56,16 @@ func (s *Store) PutGaps(ctx context.Context, tx *sqldb.Tx, roomNID int64, gaps [
 	if _, err := tx.Exec(ctx, `DELETE FROM gaps WHERE room_nid = $1`, roomNID); err != nil {
 		return err
 	}
+	rows := make([][]any, 0, len(gaps))
 	for _, g := range gaps {
 		missing, err := json.Marshal(g.Missing)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO gaps (room_nid, seq, sub, missing) VALUES ($1, $2, $3, $4)`, roomNID, g.Seq, g.Sub, string(missing)); err != nil {
-			return err
-		}
+		rows = append(rows, []any{roomNID, g.Seq, g.Sub, string(missing)})
 	}
-	return nil
+	_, err := tx.ExecMany(ctx, `INSERT INTO gaps (room_nid, seq, sub, missing) VALUES ($1, $2, $3, $4)`, nil, rows)
+	return err
 }
 
 // Gaps returns a room's gaps, the newest first.
@@ -108,13 +93,12 @@ func scanGap(r scanner) (g Gap, err error) {
 
 // AddToStateSet adds events to a set.
 func (s *Store) AddToStateSet(ctx context.Context, tx *sqldb.Tx, roomNID int64, set string, ts int64, ids []string) error {
+	rows := make([][]any, 0, len(ids))
 	for _, id := range ids {
-		if _, err := tx.Exec(ctx, `INSERT INTO state_sets (room_nid, set_id, event_id, ts) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
-			roomNID, set, id, ts); err != nil {
-			return err
-		}
+		rows = append(rows, []any{roomNID, set, id, ts})
 	}
-	return nil
+	_, err := tx.ExecMany(ctx, `INSERT INTO state_sets (room_nid, set_id, event_id, ts) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, []int{3}, rows)
+	return err
 }
 
 // StateSet returns the events of a set, in order.

@@ -29,6 +29,6 @@ func (s *Store) RoomsOf(ctx context.Context, tx *sqldb.Tx, ids []string) ([]*Roo
 // by state key and Seq, after one of them.
 func (s *Store) MemberChanges(ctx context.Context, tx *sqldb.Tx, roomNID int64, afterKey string, afterSeq, to int64, limit int) ([]StateChange, error) {
 	return collect(ctx, tx, scanChange, `SELECT type, state_key, from_seq, event_nid FROM state_changes
-		WHERE room_nid = $1 AND type = 'm.room.member' AND (state_key > $2 OR state_key = $2 AND from_seq > $3) AND from_seq <= $4
+		WHERE room_nid = $1 AND type = 'm.room.member' AND (state_key, from_seq) > ($2, $3) AND from_seq <= $4
 		ORDER BY state_key, from_seq LIMIT $5`, roomNID, afterKey, afterSeq, to, limit)
 }

@@ -2,8 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 
 	"github.com/go-json-experiment/json"
 
@@ -25,35 +23,31 @@ type Room struct {
 	Parked          string
 }
 
-// Room returns a room; nil if there is none.
-func (s *Store) Room(ctx context.Context, tx *sqldb.Tx, id string) (*Room, error) {
-	r := &Room{ID: id}
+const roomColumns = `SELECT room_id, room_nid, version, partition_id, depth, latest_seq, state_seq, joined, invited, local_joined, gaps, extremities, parked
+	FROM rooms `
+
+func scanRoom(row scanner) (*Room, error) {
+	r := &Room{}
 	var extremities string
-	err := tx.QueryRow(ctx, `SELECT room_nid, version, partition_id, depth, latest_seq, state_seq, joined, invited, local_joined, gaps, extremities, parked
-		FROM rooms WHERE room_id = $1`, id).
-		Scan(&r.NID, &r.Version, &r.Partition, &r.Depth, &r.LatestSeq, &r.StateSeq, &r.Joined, &r.Invited, &r.LocalJoined, &r.Gaps, &extremities, &r.Parked)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
-	}
-	if err != nil {
+	if err := row.Scan(&r.ID, &r.NID, &r.Version, &r.Partition, &r.Depth, &r.LatestSeq, &r.StateSeq, &r.Joined, &r.Invited, &r.LocalJoined, &r.Gaps,
+		&extremities, &r.Parked); err != nil {
 		return nil, err
 	}
 	return r, json.Unmarshal([]byte(extremities), &r.Extremities)
 }
 
-// PutRoom stores a room.
-func (s *Store) PutRoom(ctx context.Context, tx *sqldb.Tx, r *Room) error {
-	extremities, err := json.Marshal(r.Extremities)
-	if err != nil {
-		return err
+// Room returns a room; nil if there is none.
+func (s *Store) Room(ctx context.Context, tx *sqldb.Tx, id string) (*Room, error) {
+	found, err := collect(ctx, tx, scanRoom, roomColumns+`WHERE room_id = $1`, id)
+	if err != nil || len(found) == 0 {
+		return nil, err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO rooms (room_nid, room_id, version, partition_id, depth, latest_seq, state_seq, joined, invited, local_joined, gaps, extremities, parked)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-		ON CONFLICT (room_nid) DO UPDATE SET depth = excluded.depth, latest_seq = excluded.latest_seq, state_seq = excluded.state_seq,
-			joined = excluded.joined, invited = excluded.invited, local_joined = excluded.local_joined, gaps = excluded.gaps,
-			extremities = excluded.extremities, parked = excluded.parked`,
-		r.NID, r.ID, r.Version, r.Partition, r.Depth, r.LatestSeq, r.StateSeq, r.Joined, r.Invited, r.LocalJoined, r.Gaps, string(extremities), r.Parked)
-	return err
+	return found[0], nil
+}
+
+// Rooms returns those of the rooms that are there.
+func (s *Store) Rooms(ctx context.Context, tx *sqldb.Tx, ids []string) ([]*Room, error) {
+	return collect(ctx, tx, scanRoom, roomColumns+`WHERE room_id `+s.Any("$1"), sqldb.List(ids))
 }
 
 // PurgeRoom forgets a room and all that is in it.
@@ -84,13 +78,6 @@ type Request struct {
 func (s *Store) Requests(ctx context.Context, tx *sqldb.Tx, ids []string) ([]Request, error) {
 	return collect(ctx, tx, func(r scanner) (v Request, err error) { return v, r.Scan(&v.ID, &v.TS, &v.Verdict) },
 		`SELECT request_id, ts, verdict FROM requests WHERE request_id `+s.Any("$1"), sqldb.List(ids))
-}
-
-// PutRequest stores a verdict.
-func (s *Store) PutRequest(ctx context.Context, tx *sqldb.Tx, r Request) error {
-	_, err := tx.Exec(ctx, `INSERT INTO requests (request_id, ts, verdict) VALUES ($1, $2, $3)
-		ON CONFLICT (request_id) DO UPDATE SET ts = excluded.ts, verdict = excluded.verdict`, r.ID, r.TS, r.Verdict)
-	return err
 }
 
 // ForgetRequests drops verdicts of records older than ts.

@@ -17,18 +17,11 @@ func scanChange(r scanner) (c StateChange, err error) {
 	return c, r.Scan(&c.Type, &c.StateKey, &c.FromSeq, &c.EventNID)
 }
 
-// PutStateChange stores a change. Of two at one Seq the later counts.
-func (s *Store) PutStateChange(ctx context.Context, tx *sqldb.Tx, roomNID int64, c StateChange) error {
-	_, err := tx.Exec(ctx, `INSERT INTO state_changes (room_nid, type, state_key, from_seq, event_nid) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (room_nid, type, state_key, from_seq) DO UPDATE SET event_nid = excluded.event_nid`,
-		roomNID, c.Type, c.StateKey, c.FromSeq, c.EventNID)
-	return err
-}
-
-// stateAt selects the entries in force at Seq $2 of room $1.
-const stateAt = `SELECT c.type, c.state_key, c.from_seq, c.event_nid FROM state_changes c WHERE c.room_nid = $1 AND c.from_seq <= $2
-	AND c.event_nid <> 0 AND NOT EXISTS (SELECT 1 FROM state_changes d WHERE d.room_nid = c.room_nid AND d.type = c.type
-		AND d.state_key = c.state_key AND d.from_seq > c.from_seq AND d.from_seq <= $2)`
+// stateAt selects the entries in force at Seq $2 of room $1. The subquery finds
+// each in the primary key, whatever the engine thinks of the numbers of rows.
+const stateAt = `SELECT c.type, c.state_key, c.from_seq, c.event_nid FROM state_changes c WHERE c.room_nid = $1
+	AND c.event_nid <> 0 AND c.from_seq = (SELECT max(d.from_seq) FROM state_changes d WHERE d.room_nid = c.room_nid AND d.type = c.type
+		AND d.state_key = c.state_key AND d.from_seq <= $2)`
 
 // StateAt returns a room's state right after a Seq.
 func (s *Store) StateAt(ctx context.Context, tx *sqldb.Tx, roomNID, seq int64) ([]StateChange, error) {
@@ -37,12 +30,21 @@ func (s *Store) StateAt(ctx context.Context, tx *sqldb.Tx, roomNID, seq int64) (
 
 // StateOfTypesAt returns the entries of some types.
 func (s *Store) StateOfTypesAt(ctx context.Context, tx *sqldb.Tx, roomNID, seq int64, types []string) ([]StateChange, error) {
-	return collect(ctx, tx, scanChange, stateAt+` AND c.type `+s.Any("$3"), roomNID, seq, sqldb.List(types))
+	var out []StateChange
+	for _, t := range types { // for a list PostgreSQL may rather read the whole state
+		found, err := collect(ctx, tx, scanChange, stateAt+` AND c.type = $3`, roomNID, seq, t)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, found...)
+	}
+	return out, nil
 }
 
 // StateWithoutMembersAt returns all entries but m.room.member.
 func (s *Store) StateWithoutMembersAt(ctx context.Context, tx *sqldb.Tx, roomNID, seq int64) ([]StateChange, error) {
-	return collect(ctx, tx, scanChange, stateAt+` AND c.type <> 'm.room.member'`, roomNID, seq)
+	return collect(ctx, tx, scanChange, stateAt+` AND c.type < 'm.room.member'
+		UNION ALL `+stateAt+` AND c.type > 'm.room.member'`, roomNID, seq)
 }
 
 // StateEntryAt returns one entry; EventNID 0 if there is none.
@@ -54,6 +56,51 @@ func (s *Store) StateEntryAt(ctx context.Context, tx *sqldb.Tx, roomNID, seq int
 	}
 	return found[0], nil
 }
+
+// Entry names an entry of a room's state as of a Seq.
+type Entry struct {
+	RoomNID        int64
+	Type, StateKey string
+	Seq            int64
+}
+
+var entryColumns = []string{"room_nid", "type", "state_key", "to_seq"}
+
+// StateEvents returns the events that are entries of rooms' states, by what was
+// asked for. What is missing there has no event.
+func (s *Store) StateEvents(ctx context.Context, tx *sqldb.Tx, entries []Entry) (map[Entry]*Event, error) {
+	asked := make([][]any, len(entries))
+	for i, e := range entries {
+		asked[i] = []any{e.RoomNID, e.Type, e.StateKey, e.Seq}
+	}
+	rows, err := tx.Query(ctx, `SELECT k.type, k.state_key, k.to_seq, `+eventColumns+`JOIN (SELECT k.type, k.state_key, k.to_seq,
+			(SELECT c.event_nid FROM state_changes c WHERE c.room_nid = k.room_nid AND c.type = k.type AND c.state_key = k.state_key
+				AND c.from_seq <= k.to_seq ORDER BY c.from_seq DESC LIMIT 1) AS event_nid
+			FROM `+s.From("$1", "k", entryColumns)+`) k ON k.event_nid = e.event_nid`, sqldb.Records(entryColumns, asked))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := make(map[Entry]*Event, len(entries))
+	for rows.Next() {
+		var k Entry
+		e, err := scanEvent(prefixed{rows, []any{&k.Type, &k.StateKey, &k.Seq}})
+		if err != nil {
+			return nil, err
+		}
+		k.RoomNID = e.RoomNID
+		out[k] = e
+	}
+	return out, rows.Err()
+}
+
+// prefixed is a row with columns ahead of those that are scanned.
+type prefixed struct {
+	scanner
+	ahead []any
+}
+
+func (p prefixed) Scan(dest ...any) error { return p.scanner.Scan(append(p.ahead, dest...)...) }
 
 // StateEntryHistory returns all that an entry was, oldest first.
 func (s *Store) StateEntryHistory(ctx context.Context, tx *sqldb.Tx, roomNID int64, typ, stateKey string) ([]StateChange, error) {

@@ -65,10 +65,3 @@ func (s *Store) Positions(ctx context.Context, tx *sqldb.Tx, partitions int) (Po
 	}
 	return out, err
 }
-
-// PutPosition stores the positions of a partition.
-func (s *Store) PutPosition(ctx context.Context, tx *sqldb.Tx, partition int, p Positions) error {
-	_, err := tx.Exec(ctx, `INSERT INTO positions (partition_id, seq, others) VALUES ($1, $2, $3)
-		ON CONFLICT (partition_id) DO UPDATE SET seq = excluded.seq, others = excluded.others`, partition, p.Seqs[partition], p.Others[partition])
-	return err
-}

@@ -12,11 +12,10 @@ type Marker struct {
 	Seq                        int64 // of user.output
 }
 
-func (m *Marker) put(ctx context.Context, tx *sqldb.Tx) error {
-	_, err := tx.Exec(ctx, `INSERT INTO markers (user_id, kind, room_id, type, seq) VALUES ($1, $2, $3, $4, $5)
+func putMarkers(ctx context.Context, tx *sqldb.Tx, list []Marker) error {
+	return putMany(ctx, tx, list, []int{1, 2, 3, 4}, `INSERT INTO markers (user_id, kind, room_id, type, seq) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (user_id, kind, room_id, type) DO UPDATE SET seq = excluded.seq WHERE excluded.seq > markers.seq`,
-		m.UserID, m.Kind, m.RoomID, m.Type, m.Seq)
-	return err
+		func(m *Marker) []any { return []any{m.UserID, m.Kind, m.RoomID, m.Type, m.Seq} })
 }
 
 // Markers returns all markers of a user.

@@ -18,11 +18,12 @@ type Membership struct {
 	Stripped string
 }
 
-func (m *Membership) put(ctx context.Context, tx *sqldb.Tx) error {
-	_, err := tx.Exec(ctx, `INSERT INTO memberships (user_id, room_id, seq, membership, event_id, sender, stripped)
+func putMemberships(ctx context.Context, tx *sqldb.Tx, list []Membership) error {
+	return putMany(ctx, tx, list, []int{1, 2, 3}, `INSERT INTO memberships (user_id, room_id, seq, membership, event_id, sender, stripped)
 		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (user_id, room_id, seq) DO NOTHING`,
-		m.UserID, m.RoomID, m.Seq, m.Membership, m.EventID, m.Sender, m.Stripped)
-	return err
+		func(m *Membership) []any {
+			return []any{m.UserID, m.RoomID, m.Seq, m.Membership, m.EventID, m.Sender, m.Stripped}
+		})
 }
 
 // Memberships returns all changes of a user, by room and then ascending Seq.

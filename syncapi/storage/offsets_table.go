@@ -16,13 +16,12 @@ type Offset struct {
 	Next, Seq int64
 }
 
-// put stores an offset, unless another instance was further already.
-func (o *Offset) put(ctx context.Context, tx *sqldb.Tx) error {
-	_, err := tx.Exec(ctx, `INSERT INTO offsets (topic, part, topic_id, next_offset, seq) VALUES ($1, $2, $3, $4, $5)
+// putOffsets stores offsets, unless another instance was further already.
+func putOffsets(ctx context.Context, tx *sqldb.Tx, list []Offset) error {
+	return putMany(ctx, tx, list, []int{1, 2}, `INSERT INTO offsets (topic, part, topic_id, next_offset, seq) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (topic, part) DO UPDATE SET topic_id = excluded.topic_id, next_offset = excluded.next_offset, seq = excluded.seq
 		WHERE excluded.topic_id <> offsets.topic_id OR excluded.next_offset > offsets.next_offset`,
-		o.Topic, o.Partition, o.TopicID, o.Next, o.Seq)
-	return err
+		func(o *Offset) []any { return []any{o.Topic, o.Partition, o.TopicID, o.Next, o.Seq} })
 }
 
 // Offsets returns all offsets of a topic.

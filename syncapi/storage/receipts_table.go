@@ -16,11 +16,11 @@ type Receipt struct {
 	Seq            int64 // of user.output
 }
 
-func (r *Receipt) put(ctx context.Context, tx *sqldb.Tx) error {
-	_, err := tx.Exec(ctx, `INSERT INTO receipts (room_id, user_id, type, thread_id, event_id, ts, seq) VALUES ($1, $2, $3, $4, $5, $6, $7)
+func putReceipts(ctx context.Context, tx *sqldb.Tx, list []Receipt) error {
+	return putMany(ctx, tx, list, []int{1, 2, 3, 4}, `INSERT INTO receipts (room_id, user_id, type, thread_id, event_id, ts, seq) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (room_id, user_id, type, thread_id) DO UPDATE SET event_id = excluded.event_id, ts = excluded.ts, seq = excluded.seq
-		WHERE excluded.seq > receipts.seq`, r.RoomID, r.UserID, r.Type, r.ThreadID, r.EventID, r.TS, r.Seq)
-	return err
+		WHERE excluded.seq > receipts.seq`,
+		func(r *Receipt) []any { return []any{r.RoomID, r.UserID, r.Type, r.ThreadID, r.EventID, r.TS, r.Seq} })
 }
 
 // Receipts returns all receipts of the rooms.

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"slices"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
@@ -16,22 +17,24 @@ type Relation struct {
 	Usable bool
 }
 
-func (r *Relation) put(ctx context.Context, tx *sqldb.Tx) error {
-	usable := 0
-	if r.Usable {
-		usable = 1
-	}
-	_, err := tx.Exec(ctx, `INSERT INTO relations (room_id, parent, rel_type, event_id, type, sender, ts, seq, sub, usable)
+func putRelations(ctx context.Context, tx *sqldb.Tx, list []Relation) error {
+	err := putMany(ctx, tx, list, []int{1, 2, 8, 9, 4}, `INSERT INTO relations (room_id, parent, rel_type, event_id, type, sender, ts, seq, sub, usable)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (room_id, parent, seq, sub, event_id) DO NOTHING`,
-		r.RoomID, r.Parent, r.RelType, r.EventID, r.Type, r.Sender, r.TS, r.Seq, r.Sub, usable)
-	if err != nil || r.RelType != "m.thread" {
+		func(r *Relation) []any {
+			usable := 0
+			if r.Usable {
+				usable = 1
+			}
+			return []any{r.RoomID, r.Parent, r.RelType, r.EventID, r.Type, r.Sender, r.TS, r.Seq, r.Sub, usable}
+		})
+	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO threads (room_id, root, seq, sub) VALUES ($1, $2, $3, $4)
+	threads := slices.DeleteFunc(slices.Clone(list), func(r Relation) bool { return r.RelType != "m.thread" })
+	return putMany(ctx, tx, threads, []int{1, 2}, `INSERT INTO threads (room_id, root, seq, sub) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (room_id, root) DO UPDATE SET seq = excluded.seq, sub = excluded.sub
 		WHERE excluded.seq > threads.seq OR excluded.seq = threads.seq AND excluded.sub > threads.sub`,
-		r.RoomID, r.Parent, r.Seq, r.Sub)
-	return err
+		func(r *Relation) []any { return []any{r.RoomID, r.Parent, r.Seq, r.Sub} })
 }
 
 // unrelate ends what a redacted event related to, and moves or ends its thread.
@@ -97,7 +100,7 @@ func (s *Store) Relating(ctx context.Context, q Relating) ([]Relation, error) {
 	}
 	return s.relations(ctx, "relating", `SELECT `+relationColumns+` FROM relations WHERE room_id = $1 AND parent `+s.db.Any("$2")+`
 		AND ($3 = '' OR rel_type = $3) AND ($4 = '' OR type = $4)
-		AND (seq > $5 OR seq = $5 AND sub > $6) AND (seq < $7 OR seq = $7 AND sub <= $8) `+order+` LIMIT $9`, q.RoomID,
+		AND (seq, sub) > ($5, $6) AND (seq, sub) <= ($7, $8) `+order+` LIMIT $9`, q.RoomID,
 		q.RoomID, sqldb.List(q.Parents), q.RelType, q.Type, q.After[0], q.After[1], q.Before[0], q.Before[1], q.Limit)
 }
 
@@ -117,7 +120,7 @@ type Thread struct {
 // latest first.
 func (s *Store) Threads(ctx context.Context, roomID string, before [2]int64, limit int) ([]Thread, error) {
 	return query(ctx, s, "threads", `SELECT root, seq, sub FROM threads WHERE room_id = $1
-		AND (seq < $2 OR seq = $2 AND sub < $3) ORDER BY seq DESC, sub DESC LIMIT $4`,
+		AND (seq, sub) < ($2, $3) ORDER BY seq DESC, sub DESC LIMIT $4`,
 		[]any{roomID, before[0], before[1], limit},
 		func(r scanner) (Thread, error) {
 			var t Thread

@@ -13,11 +13,11 @@ type Room struct {
 	Joined, Invited int
 }
 
-func (r *Room) put(ctx context.Context, tx *sqldb.Tx) error {
-	_, err := tx.Exec(ctx, `INSERT INTO rooms (room_id, seq, joined, invited) VALUES ($1, $2, $3, $4)
+func putRooms(ctx context.Context, tx *sqldb.Tx, list []Room) error {
+	return putMany(ctx, tx, list, []int{1}, `INSERT INTO rooms (room_id, seq, joined, invited) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq, joined = excluded.joined, invited = excluded.invited
-		WHERE excluded.seq >= rooms.seq`, r.RoomID, r.Seq, r.Joined, r.Invited)
-	return err
+		WHERE excluded.seq >= rooms.seq`,
+		func(r *Room) []any { return []any{r.RoomID, r.Seq, r.Joined, r.Invited} })
 }
 
 // Rooms returns those of the rooms that are known.

@@ -86,15 +86,15 @@ func (s *Store) Apply(ctx context.Context, b *Batch) error {
 		}
 		for _, step := range []func() error{
 			func() error { return s.clearRooms(ctx, tx, b.Clear) },
-			func() error { return each(b.Memberships, func(m *Membership) error { return m.put(ctx, tx) }) },
-			func() error { return each(b.Relations, func(r *Relation) error { return r.put(ctx, tx) }) },
+			func() error { return putMemberships(ctx, tx, b.Memberships) },
+			func() error { return putRelations(ctx, tx, b.Relations) },
 			func() error { return each(b.Unrelate, func(e *RoomEvent) error { return unrelate(ctx, tx, e) }) },
-			func() error { return each(b.Receipts, func(r *Receipt) error { return r.put(ctx, tx) }) },
-			func() error { return each(b.Markers, func(m *Marker) error { return m.put(ctx, tx) }) },
-			func() error { return each(b.Unread, func(u *Unread) error { return u.put(ctx, tx) }) },
-			func() error { return each(b.Rooms, func(r *Room) error { return r.put(ctx, tx) }) },
+			func() error { return putReceipts(ctx, tx, b.Receipts) },
+			func() error { return putMarkers(ctx, tx, b.Markers) },
+			func() error { return putUnread(ctx, tx, b.Unread) },
+			func() error { return putRooms(ctx, tx, b.Rooms) },
 			func() error { return each(b.Purge, func(p *RoomSeq) error { return p.purge(ctx, tx) }) },
-			func() error { return each(b.Offsets, func(o *Offset) error { return o.put(ctx, tx) }) },
+			func() error { return putOffsets(ctx, tx, b.Offsets) },
 		} {
 			if err := step(); err != nil {
 				return err
@@ -106,6 +106,19 @@ func (s *Store) Apply(ctx context.Context, b *Batch) error {
 		return fmt.Errorf("syncapi/storage: apply: %w", err)
 	}
 	return nil
+}
+
+// putMany runs a statement for each of a list, as sqldb.Tx.ExecMany does.
+func putMany[T any](ctx context.Context, tx *sqldb.Tx, list []T, key []int, text string, args func(*T) []any) error {
+	if len(list) == 0 {
+		return nil
+	}
+	rows := make([][]any, len(list))
+	for i := range list {
+		rows[i] = args(&list[i])
+	}
+	_, err := tx.ExecMany(ctx, text, key, rows)
+	return err
 }
 
 func each[T any](list []T, f func(*T) error) error {
@@ -129,10 +142,10 @@ func (p *RoomSeq) purge(ctx context.Context, tx *sqldb.Tx) error {
 	return err
 }
 
-// query reads all rows of a query in a transaction of its own.
+// query reads all rows of a query.
 func query[T any](ctx context.Context, s *Store, what, text string, args []any, scan func(rows scanner) (T, error)) ([]T, error) {
 	var out []T
-	err := s.db.Read(ctx, func(tx *sqldb.Tx) error {
+	err := s.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = out[:0]
 		rows, err := tx.Query(ctx, text, args...)
 		if err != nil {

@@ -15,12 +15,11 @@ type Unread struct {
 	Counts string
 }
 
-func (u *Unread) put(ctx context.Context, tx *sqldb.Tx) error {
-	_, err := tx.Exec(ctx, `INSERT INTO unread (user_id, room_id, seq, counts) VALUES ($1, $2, $3, $4)
+func putUnread(ctx context.Context, tx *sqldb.Tx, list []Unread) error {
+	return putMany(ctx, tx, list, []int{1, 2}, `INSERT INTO unread (user_id, room_id, seq, counts) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (user_id, room_id) DO UPDATE SET seq = excluded.seq, counts = excluded.counts
 		WHERE excluded.seq >= unread.seq`,
-		u.UserID, u.RoomID, u.Seq, u.Counts)
-	return err
+		func(u *Unread) []any { return []any{u.UserID, u.RoomID, u.Seq, u.Counts} })
 }
 
 // Unread returns the checkpoint of a user in a room: none, or one.

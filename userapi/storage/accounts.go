@@ -26,7 +26,7 @@ func (d *Database) InsertAccount(ctx context.Context, tx *sqldb.Tx, a Account) (
 
 // Account returns an account; false when there is none.
 func (d *Database) Account(ctx context.Context, userID string) (a Account, ok bool, err error) {
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		a.UserID = userID
 		ok, err = found(tx.QueryRow(ctx, `SELECT password_hash, admin, guest, locked, suspended, deactivated, created_ts
 			FROM accounts WHERE user_id = $1`, userID).
@@ -86,7 +86,7 @@ func (d *Database) UseRegistrationToken(ctx context.Context, tx *sqldb.Tx, token
 
 // RegistrationTokenValid tells whether a token may be used.
 func (d *Database) RegistrationTokenValid(ctx context.Context, token string, now int64) (valid bool, err error) {
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		var one int
 		valid, err = found(tx.QueryRow(ctx, `SELECT 1 FROM registration_tokens
 			WHERE token = $1 AND (uses_allowed = 0 OR used < uses_allowed) AND (expires_ts = 0 OR expires_ts > $2)`, token, now).Scan(&one))

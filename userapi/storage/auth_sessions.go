@@ -31,7 +31,7 @@ func (d *Database) PutAuthSession(ctx context.Context, s AuthSession, now int64)
 
 // AuthSession returns a session that has not run out; false when there is none.
 func (d *Database) AuthSession(ctx context.Context, id string, now int64) (s AuthSession, ok bool, err error) {
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		s.ID = id
 		var completed string
 		ok, err = found(tx.QueryRow(ctx, `SELECT operation, user_id, completed, registration_token, expires_ts FROM auth_sessions

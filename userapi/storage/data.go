@@ -24,7 +24,7 @@ func (d *Database) AccountData(ctx context.Context, userID string, rooms, types 
 		text += " AND type " + d.Any("$2")
 		args = append(args, sqldb.List(types))
 	}
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = map[string]map[string]jsontext.Value{}
 		return each(ctx, tx, func(scan func(...any) error) error {
 			var room, typ, content string
@@ -77,7 +77,7 @@ func (d *Database) PutFilter(ctx context.Context, userID, id string, content jso
 
 // Filter returns a filter; nil when there is none.
 func (d *Database) Filter(ctx context.Context, userID, id string) (content jsontext.Value, err error) {
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		var text string
 		ok, err := found(tx.QueryRow(ctx, "SELECT content FROM filters WHERE user_id = $1 AND filter_id = $2", userID, id).Scan(&text))
 		if ok {
@@ -102,7 +102,7 @@ func (d *Database) Receipts(ctx context.Context, userID string, rooms []string) 
 		text += " AND room_id " + d.Any("$2")
 		args = append(args, sqldb.List(rooms))
 	}
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = map[string][]api.Receipt{}
 		return each(ctx, tx, func(scan func(...any) error) error {
 			var room string
@@ -124,7 +124,7 @@ func (d *Database) Forget(ctx context.Context, tx *sqldb.Tx, userID, roomID, eve
 
 // Forgotten returns the member event of the forgetting, or "".
 func (d *Database) Forgotten(ctx context.Context, userID, roomID string) (eventID string, err error) {
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		_, err := found(tx.QueryRow(ctx, "SELECT event_id FROM forgotten WHERE user_id = $1 AND room_id = $2", userID, roomID).Scan(&eventID))
 		return err
 	})
@@ -166,7 +166,7 @@ func (d *Database) Presence(ctx context.Context, userIDs []string) ([]api.Presen
 }
 
 func (d *Database) presences(ctx context.Context, where string, arg any) (out []api.Presence, err error) {
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = nil
 		return each(ctx, tx, func(scan func(...any) error) error {
 			var p api.Presence

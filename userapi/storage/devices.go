@@ -40,7 +40,7 @@ func (d *Database) Devices(ctx context.Context, tx *sqldb.Tx, userID string) ([]
 
 // SeenAt tells whether one of a user's devices was last heard of at an address.
 func (d *Database) SeenAt(ctx context.Context, userID, ip string) (seen bool, err error) {
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		var one int
 		seen, err = found(tx.QueryRow(ctx, "SELECT 1 FROM devices WHERE user_id = $1 AND last_seen_ip = $2 LIMIT 1", userID, ip).Scan(&one))
 		return err
@@ -66,9 +66,15 @@ func (d *Database) DeleteDevice(ctx context.Context, tx *sqldb.Tx, userID, devic
 	return affected(tx.Exec(ctx, "DELETE FROM devices WHERE user_id = $1 AND device_id = $2", userID, deviceID))
 }
 
-// Seen notes that a device was heard of.
-func (d *Database) Seen(ctx context.Context, tx *sqldb.Tx, userID, deviceID, ip string, ts int64) error {
-	_, err := tx.Exec(ctx, `UPDATE devices SET last_seen_ip = CASE WHEN $1 = '' THEN last_seen_ip ELSE $2 END, last_seen_ts = $3
-		WHERE user_id = $4 AND device_id = $5 AND last_seen_ts < $6`, ip, ip, ts, userID, deviceID, ts)
+// Seen notes that devices were heard of; what names none is passed over.
+func (d *Database) Seen(ctx context.Context, tx *sqldb.Tx, list []api.Activity) error {
+	rows := make([][]any, 0, len(list))
+	for _, a := range list {
+		if a.DeviceID != "" {
+			rows = append(rows, []any{a.IP, a.IP, a.TS, a.UserID, a.DeviceID, a.TS})
+		}
+	}
+	_, err := tx.ExecMany(ctx, `UPDATE devices SET last_seen_ip = CASE WHEN $1 = '' THEN last_seen_ip ELSE $2 END, last_seen_ts = $3
+		WHERE user_id = $4 AND device_id = $5 AND last_seen_ts < $6`, []int{4, 5}, rows)
 	return err
 }

@@ -18,19 +18,23 @@ func (d *Database) Change(ctx context.Context, tx *sqldb.Tx, c api.UserChange) (
 	return d.change(ctx, tx, eventlog.PartitionFor(c.UserID, d.partitions), c)
 }
 
-func (d *Database) change(ctx context.Context, tx *sqldb.Tx, partition int, c api.UserChange) (api.WriteResponse, error) {
+// change writes changes of a partition, in order, and returns the last's Seq.
+func (d *Database) change(ctx context.Context, tx *sqldb.Tx, partition int, changes ...api.UserChange) (api.WriteResponse, error) {
 	res := api.WriteResponse{Partition: partition}
-	err := tx.QueryRow(ctx, "UPDATE output_heads SET seq = seq + 1 WHERE partition_id = $1 RETURNING seq", res.Partition).Scan(&res.Seq)
+	err := tx.QueryRow(ctx, "UPDATE output_heads SET seq = seq + $1 WHERE partition_id = $2 RETURNING seq", len(changes), res.Partition).Scan(&res.Seq)
 	if err != nil {
 		return res, fmt.Errorf("userapi: next seq: %w", err)
 	}
-	c.V, c.Seq = 1, res.Seq
-	value, err := json.Marshal(&c)
-	if err != nil {
-		return res, fmt.Errorf("userapi: encoding a change: %w", err)
+	rows, now := make([][]any, len(changes)), time.Now().UnixMilli()
+	for i, c := range changes {
+		c.V, c.Seq = 1, res.Seq-int64(len(changes)-1-i)
+		value, err := json.Marshal(&c)
+		if err != nil {
+			return res, fmt.Errorf("userapi: encoding a change: %w", err)
+		}
+		rows[i] = []any{res.Partition, c.Seq, c.UserID, string(value), now}
 	}
-	_, err = tx.Exec(ctx, "INSERT INTO outbox (partition_id, seq, user_id, value, created_ts) VALUES ($1, $2, $3, $4, $5)",
-		res.Partition, res.Seq, c.UserID, string(value), time.Now().UnixMilli())
+	_, err = tx.ExecMany(ctx, "INSERT INTO outbox (partition_id, seq, user_id, value, created_ts) VALUES ($1, $2, $3, $4, $5)", nil, rows)
 	return res, err
 }
 
@@ -48,7 +52,7 @@ func (r *OutboxRow) Resync() bool {
 
 // Outbox returns the rows of a partition after a Seq, at most limit.
 func (d *Database) Outbox(ctx context.Context, partition int, after int64, limit int) (out []OutboxRow, err error) {
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = nil
 		return each(ctx, tx, func(scan func(...any) error) error {
 			var r OutboxRow
@@ -79,7 +83,7 @@ func (d *Database) Head(ctx context.Context, partition int) (seq int64, err erro
 // Heads returns the last Seq of each partition.
 func (d *Database) Heads(ctx context.Context) ([]int64, error) {
 	seqs := make([]int64, d.partitions)
-	err := d.Read(ctx, func(tx *sqldb.Tx) error {
+	err := d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		return each(ctx, tx, func(scan func(...any) error) error {
 			var p int
 			var seq int64

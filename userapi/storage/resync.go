@@ -37,7 +37,7 @@ func (d *Database) StartResync(ctx context.Context, tx *sqldb.Tx, partition int,
 
 // Resyncing tells whether a resync of a partition is under way.
 func (d *Database) Resyncing(ctx context.Context, partition int) (active bool, err error) {
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		var one int
 		active, err = found(tx.QueryRow(ctx, "SELECT 1 FROM resyncs WHERE partition_id = $1", partition).Scan(&one))
 		return err
@@ -72,6 +72,7 @@ func (d *Database) Resync(ctx context.Context, tx *sqldb.Tx, partition int) (mor
 		_, err := tx.Exec(ctx, "DELETE FROM resyncs WHERE partition_id = $1", partition)
 		return false, err
 	}
+	var all []api.UserChange
 	for _, u := range users {
 		if eventlog.PartitionFor(u.id, d.partitions) != partition {
 			continue
@@ -83,11 +84,14 @@ func (d *Database) Resync(ctx context.Context, tx *sqldb.Tx, partition int) (mor
 		if err != nil {
 			return false, err
 		}
-		for _, c := range changes {
-			c.UserID = u.id
-			if _, err := d.change(ctx, tx, partition, c); err != nil {
-				return false, err
-			}
+		for i := range changes {
+			changes[i].UserID = u.id
+		}
+		all = append(all, changes...)
+	}
+	if len(all) > 0 {
+		if _, err := d.change(ctx, tx, partition, all...); err != nil {
+			return false, err
 		}
 	}
 	_, err = tx.Exec(ctx, "UPDATE resyncs SET after_user = $1 WHERE partition_id = $2", users[len(users)-1].id, partition)

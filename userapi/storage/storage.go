@@ -31,12 +31,12 @@ func New(ctx context.Context, db *sqldb.DB, partitions int) (*Database, error) {
 	}
 	d := &Database{DB: db, partitions: partitions}
 	err = db.Write(ctx, func(tx *sqldb.Tx) error {
-		for p := range partitions {
-			if _, err := tx.Exec(ctx, "INSERT INTO output_heads (partition_id, seq) VALUES ($1, 0) ON CONFLICT DO NOTHING", p); err != nil {
-				return err
-			}
+		rows := make([][]any, partitions)
+		for p := range rows {
+			rows[p] = []any{p}
 		}
-		return nil
+		_, err := tx.ExecMany(ctx, "INSERT INTO output_heads (partition_id, seq) VALUES ($1, 0) ON CONFLICT DO NOTHING", []int{1}, rows)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("userapi: heads: %w", err)

@@ -34,7 +34,7 @@ type Verified struct {
 
 // Verify returns whose access token it is; false when it is unknown.
 func (d *Database) Verify(ctx context.Context, hash string) (v Verified, ok bool, err error) {
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		ok, err = found(tx.QueryRow(ctx, `SELECT t.token_id, t.user_id, t.device_id, t.expires_ts, t.refresh_hash, coalesce(r.parent, ''),
 			coalesce(d.display_name, ''), a.admin, a.guest, a.locked, a.suspended
 			FROM access_tokens t JOIN accounts a ON a.user_id = t.user_id
@@ -133,7 +133,7 @@ func (d *Database) UseShortToken(ctx context.Context, tx *sqldb.Tx, hash, kind s
 // ShortToken returns whose short-lived token it is; "" when it is unknown or
 // ran out.
 func (d *Database) ShortToken(ctx context.Context, hash, kind string, now int64) (userID string, err error) {
-	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		_, err := found(tx.QueryRow(ctx, "SELECT user_id FROM short_tokens WHERE hash = $1 AND kind = $2 AND expires_ts > $3", hash, kind, now).Scan(&userID))
 		return err
 	})
