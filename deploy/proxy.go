@@ -8,8 +8,12 @@ import (
 	"strings"
 )
 
-// publicPort is the port at which the proxy asks the roles, in roles.conf.
-const publicPort = "8008"
+const (
+	// publicPort is the port at which the proxy asks the roles, in roles.conf.
+	publicPort = "8008"
+	// OperatorPort is the port of metrics.listen in dendrite.yaml: /ready, /metrics.
+	OperatorPort = "9090"
+)
 
 // ProxyAt is where the proxy listens, without and with TLS.
 type ProxyAt struct{ HTTP, TLS string }
