@@ -75,15 +75,7 @@ func (m *machine) launch(ctx context.Context, name string) error {
 	case deploy.Kafka:
 		return m.script(ctx, "kafka", "start")
 	case deploy.Proxy:
-		arguments, err := m.services.WriteProxy(m.cluster, m.state.Proxy)
-		if err != nil {
-			return err
-		}
-		program, err := exec.LookPath("nginx")
-		if err != nil {
-			program = "/usr/sbin/nginx" // where Debian has it, outside the users' path
-		}
-		return m.spawn(name, &deploy.Command{Program: program, Arguments: arguments})
+		return m.startProxy()
 	}
 	if err := m.readBrokers(); err != nil {
 		return err
@@ -123,6 +115,22 @@ func (m *machine) startPostgres(ctx context.Context) error {
 		return err
 	}
 	return os.WriteFile(m.cluster.Secret("database_url"), url, 0o600)
+}
+
+// startProxy starts nginx, or tells it which instances there are now.
+func (m *machine) startProxy() error {
+	arguments, err := m.services.WriteProxy(m.cluster, m.state.Proxy)
+	if err != nil {
+		return err
+	}
+	if pid := m.pid(deploy.Proxy); pid != 0 {
+		return syscall.Kill(pid, syscall.SIGHUP)
+	}
+	program, err := exec.LookPath("nginx")
+	if err != nil {
+		program = "/usr/sbin/nginx" // where Debian has it, outside the users' path
+	}
+	return m.spawn(deploy.Proxy, &deploy.Command{Program: program, Arguments: arguments})
 }
 
 func (m *machine) readBrokers() error {
