@@ -5,6 +5,7 @@
 //	cluster start DIR [--server-name NAME] [--instances N] [--scale ROLE=N]... [--listen PORT]
 //	cluster start|stop|kill DIR NAME...   some of it: instances, roles, kafka, postgres, proxy
 //	cluster stop|status DIR
+//	cluster run DIR [OPTIONS OF START]    starts it, and kills it and removes DIR once its input ends
 //
 // DIR holds all of its state: a log for each process, volumes, secrets, and what
 // was chosen at the first start (cluster.json). Instances can be added later;
@@ -35,7 +36,7 @@ func main() {
 	}
 }
 
-const usage = "usage: cluster start|stop|kill|status DIR [OPTIONS] [NAME...]"
+const usage = "usage: cluster start|run|stop|kill|status DIR [OPTIONS] [NAME...]"
 
 func run(ctx context.Context, arguments []string) error {
 	if len(arguments) < 2 {
@@ -44,7 +45,7 @@ func run(ctx context.Context, arguments []string) error {
 	command, dir := arguments[0], arguments[1]
 	var o options
 	flags := flag.NewFlagSet("cluster "+command, flag.ContinueOnError)
-	if command == "start" {
+	if command == "start" || command == "run" {
 		o.define(flags)
 	}
 	if err := flags.Parse(arguments[2:]); err != nil {
@@ -61,6 +62,8 @@ func run(ctx context.Context, arguments []string) error {
 	switch command {
 	case "start":
 		return m.start(ctx, names)
+	case "run":
+		return m.run(ctx)
 	case "stop":
 		return m.end(names, syscall.SIGTERM)
 	case "kill":

@@ -55,6 +55,22 @@ func (m *machine) start(ctx context.Context, names []string) error {
 	return nil
 }
 
+// run starts a cluster that lasts as long as whoever holds the other end of its
+// input, who so cannot die without ending it.
+func (m *machine) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer cancel()
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}()
+	err := m.start(ctx, nil)
+	if err == nil {
+		<-ctx.Done()
+	}
+	return errors.Join(err, m.end(nil, syscall.SIGKILL), os.RemoveAll(m.dir))
+}
+
 // makeKeys runs the service that makes keys, once.
 func (m *machine) makeKeys(ctx context.Context) error {
 	command, made := m.services.MakeKeys(m.cluster)
