@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -22,10 +23,7 @@ import (
 const script = "../../scripts/cluster"
 
 // installation is a cluster that runs as long as the test.
-type installation struct {
-	*machine
-	out bytes.Buffer
-}
+type installation struct{ *machine }
 
 // runCluster starts a cluster with two instances of every role.
 func runCluster(t *testing.T) *installation {
@@ -39,35 +37,36 @@ func runCluster(t *testing.T) *installation {
 		}
 	}
 	command := exec.Command(script, "run", dir, "--instances", "2")
-	command.Stdout, command.Stderr = &i.out, &i.out
+	var complaints bytes.Buffer
+	command.Stderr = &complaints
 	input, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- command.Wait() }()
 	t.Cleanup(func() {
 		input.Close()
-		if err := <-ended; err != nil {
-			t.Errorf("scripts/cluster: %v\n%s", err, i.out.String())
+		if err := command.Wait(); err != nil {
+			t.Errorf("scripts/cluster: %v\n%s", err, complaints.String())
 		}
 		if _, err := os.Stat(dir); !os.IsNotExist(err) {
 			t.Errorf("%s is left: %v", dir, err)
 		}
 	})
+	// It says where clients find it once everything is ready.
+	lines := bufio.NewScanner(output)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "clients: ") {
+		t.Log(lines.Text())
+	}
 	i.machine = &machine{dir: dir}
-	for deadline := time.Now().Add(4 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		if known, err := i.load(); err == nil && known {
-			if _, err := get(t.Context(), i.url("/health")); err == nil {
-				break
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the cluster does not start")
-		}
+	if known, err := i.load(); err != nil || !known {
+		t.Fatalf("no cluster was started: %v", err)
 	}
 	if i.services, err = deploy.Load(t.Context(), "../..", i.state.ServerName); err != nil {
 		t.Fatal(err)

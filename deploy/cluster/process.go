@@ -204,7 +204,7 @@ func (m *machine) await(ctx context.Context, name string) error {
 			return nil
 		}
 		if m.pid(name) == 0 {
-			return fmt.Errorf("it has ended; %s says why", filepath.Join(m.dir, name, "log"))
+			return fmt.Errorf("it has ended: %s", m.lastWords(name))
 		}
 		select {
 		case <-ctx.Done():
@@ -212,6 +212,16 @@ func (m *machine) await(ctx context.Context, name string) error {
 		case <-time.After(lookEvery):
 		}
 	}
+}
+
+// lastWords is the end of a process's log.
+func (m *machine) lastWords(name string) string {
+	const most = 1000
+	text, err := os.ReadFile(filepath.Join(m.dir, name, "log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-most):])
 }
 
 func get(ctx context.Context, url string) (string, error) {
