@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	mathrand "math/rand/v2"
 	"net"
 	"os"
@@ -24,6 +25,8 @@ type state struct {
 	ServerName string
 	Proxy      deploy.ProxyAt
 	Instances  []deploy.Instance
+	// given are all addresses of these.
+	given []string
 }
 
 // machine is a cluster with its processes.
@@ -36,13 +39,13 @@ type machine struct {
 
 func newState(o *options) (s state, err error) {
 	s.ServerName = cmp.Or(o.serverName, "localhost")
-	if s.Proxy.HTTP, err = freeAddress(); err != nil {
+	if s.Proxy.HTTP, err = s.freeAddress(); err != nil {
 		return s, err
 	}
 	if o.port != 0 {
 		s.Proxy.HTTP = net.JoinHostPort("127.0.0.1", strconv.Itoa(o.port))
 	}
-	s.Proxy.TLS, err = freeAddress()
+	s.Proxy.TLS, err = s.freeAddress()
 	return s, err
 }
 
@@ -59,6 +62,10 @@ func (m *machine) load() (known bool, err error) {
 	if err := json.Unmarshal(text, &m.state); err != nil {
 		return false, fmt.Errorf("%s: %w", m.file(), err)
 	}
+	m.state.given = []string{m.state.Proxy.HTTP, m.state.Proxy.TLS}
+	for _, i := range m.state.Instances {
+		m.state.given = slices.AppendSeq(m.state.given, maps.Values(i.Addresses))
+	}
 	return true, nil
 }
 
@@ -70,7 +77,7 @@ func (m *machine) grow(o *options) error {
 		}
 	}
 	for _, role := range m.services.Roles() {
-		if err := m.services.Scale(m.cluster, role, max(o.instances, o.scale[role], 1), freeAddress); err != nil {
+		if err := m.services.Scale(m.cluster, role, max(o.instances, o.scale[role], 1), m.state.freeAddress); err != nil {
 			return err
 		}
 	}
@@ -86,15 +93,27 @@ func (m *machine) grow(o *options) error {
 	return os.WriteFile(m.file(), text, 0o600)
 }
 
-// freeAddress returns an address on loopback at which nobody listens, with a
-// port below those that outgoing connections get: it must be free at the next
-// start too.
-func freeAddress() (string, error) {
+// The ports that are given out: below those of outgoing connections, for they
+// must be free at the next start too, and those that scripts/kafka and
+// scripts/postgres choose from.
+const (
+	firstPort = 10000
+	lastPort  = 19999
+)
+
+// freeAddress returns an address on loopback that is not one of the cluster's, and
+// at which nobody listens.
+func (s *state) freeAddress() (string, error) {
 	var err error
 	for range 1000 {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+mathrand.IntN(lastPort-firstPort+1)))
+		if slices.Contains(s.given, address) {
+			continue
+		}
 		var l net.Listener
-		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+mathrand.IntN(12000)))); err == nil {
-			return l.Addr().String(), l.Close()
+		if l, err = net.Listen("tcp", address); err == nil {
+			s.given = append(s.given, address)
+			return address, l.Close()
 		}
 	}
 	return "", fmt.Errorf("no port is free: %w", err)
