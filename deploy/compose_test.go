@@ -179,6 +179,14 @@ func TestVersions(t *testing.T) {
 			t.Errorf("%s is %s, this is %s", name, service.Image, roles.Version())
 		}
 	}
+	pom, err := os.ReadFile(filepath.Join("..", "scripts", "kafka.d", "pom.xml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tested := regexp.MustCompile(`<kafka.version>(.+)</kafka.version>`).FindSubmatch(pom)
+	if tested == nil || s.project.Services[Kafka].Image != "apache/kafka:"+string(tested[1]) {
+		t.Errorf("the tests run Kafka %q, the containers %s", tested, s.project.Services[Kafka].Image)
+	}
 	changes, err := os.ReadFile(filepath.Join("..", "CHANGELOG.md"))
 	if err != nil {
 		t.Fatal(err)
