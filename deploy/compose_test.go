@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -168,6 +169,63 @@ func TestInstancesOnOneMachine(t *testing.T) {
 	if !slices.Contains(command.Arguments, "--private-key="+made) || !slices.Contains(command.Arguments, "--server=example.org") ||
 		!slices.Contains(command.Arguments, "--tls-cert="+c.Volume("tls")+"/tls.crt") {
 		t.Errorf("keys are made by %v", command.Arguments)
+	}
+}
+
+// TestPrepare makes what the compose file asks for, and replaces nothing.
+func TestPrepare(t *testing.T) {
+	root := t.TempDir()
+	script, err := os.ReadFile("prepare")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(root, "deploy"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "deploy", "prepare"), script, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	prepare := func(serverName string) error {
+		return exec.Command(filepath.Join(root, "deploy", "prepare"), serverName).Run()
+	}
+	if err := prepare("example.org"); err != nil {
+		t.Fatal(err)
+	}
+	s := services(t)
+	first := map[string]string{}
+	for name, secret := range s.project.Secrets {
+		relative, err := filepath.Rel(s.Root, secret.File)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(filepath.Join(root, relative))
+		if err != nil || len(text) < 32 {
+			t.Errorf("the secret %s is %d bytes: %v", name, len(text), err)
+		}
+		first[filepath.Join(root, relative)] = string(text)
+	}
+	if len(first) == 0 {
+		t.Fatal("the compose file has no secrets")
+	}
+	if !strings.Contains(first[filepath.Join(root, "deploy", "secrets", "database_url")], ":"+first[filepath.Join(root, "deploy", "secrets", "postgres_password")]+"@postgres/") {
+		t.Error("the URL of the database does not have its password")
+	}
+	if info, err := os.Stat(filepath.Join(root, "deploy", "secrets")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("strangers can reach the secrets: %v %v", info.Mode(), err)
+	}
+	if prepare("example.com") == nil {
+		t.Error("the server's name could be changed")
+	}
+	if err := prepare("example.org"); err != nil {
+		t.Fatal(err)
+	}
+	for file, text := range first {
+		if now, err := os.ReadFile(file); err != nil || string(now) != text {
+			t.Errorf("%s was replaced: %v", file, err)
+		}
+	}
+	if env, err := os.ReadFile(filepath.Join(root, ".env")); err != nil || string(env) != "SERVER_NAME=example.org\n" {
+		t.Errorf(".env is %q: %v", env, err)
 	}
 }
 
