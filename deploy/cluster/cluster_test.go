@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -28,7 +29,7 @@ type installation struct{ *machine }
 // runCluster starts a cluster with two instances of every role.
 func runCluster(t *testing.T) *installation {
 	t.Helper()
-	i := &installation{}
+	i := &installation{&machine{}}
 	dir := filepath.Join(t.TempDir(), "cluster")
 	// Other users than ours pass through the folders on the way.
 	for _, d := range []string{filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))} {
@@ -58,13 +59,18 @@ func runCluster(t *testing.T) *installation {
 		if _, err := os.Stat(dir); !os.IsNotExist(err) {
 			t.Errorf("%s is left: %v", dir, err)
 		}
+		// Nor does a worker of nginx hold the port.
+		if connection, err := net.Dial("tcp", i.state.Proxy.HTTP); err == nil {
+			connection.Close()
+			t.Error("the proxy is left")
+		}
 	})
 	// It says where clients find it once everything is ready.
 	lines := bufio.NewScanner(output)
 	for lines.Scan() && !strings.HasPrefix(lines.Text(), "clients: ") {
 		t.Log(lines.Text())
 	}
-	i.machine = &machine{dir: dir}
+	i.dir = dir
 	if known, err := i.load(); err != nil || !known {
 		t.Fatalf("no cluster was started: %v", err)
 	}

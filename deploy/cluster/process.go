@@ -259,7 +259,7 @@ func (m *machine) end(names []string, signal syscall.Signal) error {
 			}
 		default:
 			if pid := m.pid(name); pid != 0 {
-				if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+				if err := send(pid, signal); err != nil {
 					return fmt.Errorf("%s: %w", name, err)
 				}
 				waiting = append(waiting, name)
@@ -269,6 +269,21 @@ func (m *machine) end(names []string, signal syscall.Signal) error {
 	return m.gone(waiting)
 }
 
+// send sends a signal to a process that may have ended. SIGKILL goes to its
+// children too, which nginx could not end any more.
+func send(pid int, signal syscall.Signal) error {
+	if pid == 0 {
+		return nil // and not our own group
+	}
+	if signal == syscall.SIGKILL {
+		pid = -pid // spawn has made it the first of a session
+	}
+	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	return nil
+}
+
 // gone waits until processes have ended, and kills those that do not.
 func (m *machine) gone(names []string) error {
 	deadline := time.Now().Add(stopWithin)
@@ -276,7 +291,7 @@ func (m *machine) gone(names []string) error {
 		for m.pid(name) != 0 {
 			if time.Now().After(deadline) {
 				fmt.Fprintf(os.Stderr, "cluster: %s does not stop and is killed\n", name)
-				if err := syscall.Kill(m.pid(name), syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				if err := send(m.pid(name), syscall.SIGKILL); err != nil {
 					return err
 				}
 			}
