@@ -4,7 +4,7 @@ GO ?= go
 DATA ?= data
 LISTEN ?= 127.0.0.1:8008
 
-.PHONY: build run test check e2e fuzz soak bench clean
+.PHONY: build run test check e2e fuzz soak bench cluster cluster-stop clean
 
 build: ## all binaries, in bin/
 	$(GO) build -trimpath -o bin/ ./cmd/...
@@ -19,7 +19,7 @@ test: check ## everything, with the race detector; installs what the tests need
 	scripts/kafka with scripts/postgres with $(GO) test -race -timeout 14m ./...
 
 check: ## what needs no running: formatting, vet
-	@test -z "$$(gofmt -l cmd clientapi common directoryapi e2e federationapi gomatrixserverlib roomserver syncapi userapi 2>/dev/null | tee /dev/stderr)"
+	@test -z "$$(gofmt -l cmd clientapi common deploy directoryapi e2e federationapi gomatrixserverlib roomserver syncapi userapi 2>/dev/null | tee /dev/stderr)"
 	$(GO) vet ./...
 
 e2e: ## only the end-to-end tests
@@ -38,6 +38,14 @@ soak: ## the long form of faults and fuzzing
 
 bench: ## Go benchmarks with allocations, and an end-to-end one
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+INSTANCES ?= 2
+CLUSTER ?= cluster
+cluster: ## the services of docker-compose.yml without containers, with all state below $(CLUSTER)
+	scripts/cluster start $(CLUSTER) --instances $(INSTANCES) --listen $(lastword $(subst :, ,$(LISTEN)))
+
+cluster-stop:
+	scripts/cluster stop $(CLUSTER)
 
 clean:
 	rm -rf bin e2e/clients/node_modules
