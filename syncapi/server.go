@@ -109,7 +109,7 @@ func ensureTopics(ctx context.Context, log eventlog.Log, partitions int) ([]even
 	var out []eventlog.TopicInfo
 	for _, spec := range []eventlog.TopicSpec{
 		roomapi.OutputTopic(partitions),
-		{Name: userapi.TopicUserOutput, Partitions: userapi.UserOutputPartitions, Durability: eventlog.Derived},
+		userapi.UserOutputTopic(0),
 		{Name: userapi.TopicEphemeral, Partitions: userapi.EphemeralPartitions, Durability: eventlog.Ephemeral},
 		userapi.ActivityTopic(),
 	} {

@@ -70,3 +70,14 @@ func (d *Database) PutPosition(ctx context.Context, tx *sqldb.Tx, partition int,
 	_, err := tx.Exec(ctx, upsertPosition, partition, seq)
 	return err
 }
+
+// ClearView forgets all that is made of room.output; what no log can restore
+// stays.
+func ClearView(ctx context.Context, tx *sqldb.Tx) error {
+	for _, table := range []string{"rooms", "memberships", "annotations", "positions"} {
+		if _, err := tx.Exec(ctx, `DELETE FROM `+table); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -25,6 +25,14 @@ func (o *Offset) put(ctx context.Context, tx *sqldb.Tx) error {
 	return err
 }
 
+// Replace stores an offset whatever was there: for tools.
+func (o *Offset) Replace(ctx context.Context, tx *sqldb.Tx) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM offsets WHERE topic = $1 AND part = $2`, o.Topic, o.Partition); err != nil {
+		return err
+	}
+	return o.put(ctx, tx)
+}
+
 // Offsets returns all offsets of a topic.
 func (s *Store) Offsets(ctx context.Context, topic string) ([]Offset, error) {
 	return query(ctx, s, "offsets", `SELECT part, topic_id, next_offset, seq FROM offsets WHERE topic = $1`, []any{topic},

@@ -1,6 +1,10 @@
 package api
 
-import "github.com/go-json-experiment/json/jsontext"
+import (
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/eventlog"
+)
 
 // TopicUserOutput carries every change of a user's data, keyed by user ID:
 // UserChange records in order of their Seq in each partition, published from
@@ -20,6 +24,15 @@ const (
 	EphemeralPartitions  = 1
 	ActivityPartitions   = 4
 )
+
+// UserOutputTopic describes user.output; zero partitions means
+// UserOutputPartitions.
+func UserOutputTopic(partitions int) eventlog.TopicSpec {
+	if partitions == 0 {
+		partitions = UserOutputPartitions
+	}
+	return eventlog.TopicSpec{Name: TopicUserOutput, Partitions: partitions, Durability: eventlog.Derived}
+}
 
 // ChangeKind says what a UserChange changed.
 type ChangeKind string

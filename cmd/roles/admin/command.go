@@ -1,0 +1,181 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/matrix-org/dendrite/cmd/roles"
+	"github.com/matrix-org/dendrite/common/config"
+)
+
+// command is a subcommand of dendrite-admin.
+type command struct {
+	name, arguments, about string
+	// flags defines the command's own flags, beside those of servers, and
+	// returns what it does then.
+	flags func(*flag.FlagSet) func(ctx context.Context, load loader, args []string, out io.Writer) error
+}
+
+// loader loads the configuration that --config and the flags of servers name.
+type loader func() (*config.Dendrite, error)
+
+func commands() []command {
+	return []command{
+		{"status", "", "shows who has read what, how far, and what does not fit together", statusCommand},
+		{"move", "--from FILE --to FILE", "takes a stopped installation to another log and other databases", moveCommand},
+		{"reopen", "", "lets servers run again on an installation that was moved away", reopenCommand},
+		{"log reset", "", "sets consumers to another place of their topics, or shows what is wrong", resetCommand},
+		{"rebuild", "directory|sync", "has a view built anew at the next start", rebuildCommand},
+	}
+}
+
+// Main runs dendrite-admin.
+func Main(ctx context.Context, arguments []string, out, diagnostics io.Writer) error {
+	for _, c := range commands() {
+		rest, ok := c.matches(arguments)
+		if !ok {
+			continue
+		}
+		set := flag.NewFlagSet("dendrite-admin "+c.name, flag.ContinueOnError)
+		set.SetOutput(diagnostics)
+		set.Usage = func() {
+			fmt.Fprintf(diagnostics, "dendrite-admin %s [flags] %s\n%s.\n", c.name, c.arguments, c.about)
+			set.PrintDefaults()
+		}
+		file := set.String("config", "", "configuration `FILE` of the servers")
+		overrides := roles.Flags(set)
+		work := c.flags(set)
+		if err := set.Parse(rest); err != nil {
+			return err
+		}
+		load := func() (*config.Dendrite, error) { return config.Load(*file, os.Environ(), overrides) }
+		return work(ctx, load, set.Args(), out)
+	}
+	fmt.Fprintln(diagnostics, "dendrite-admin COMMAND [flags]; --help behind a command tells more of it:")
+	for _, c := range commands() {
+		fmt.Fprintf(diagnostics, "  %-10s %s\n", c.name, c.about)
+	}
+	if len(arguments) > 0 && arguments[0] != "--help" && arguments[0] != "-h" && arguments[0] != "help" {
+		return fmt.Errorf("there is no command %q", arguments[0])
+	}
+	return flag.ErrHelp
+}
+
+// matches tells whether the arguments begin with the command's name.
+func (c *command) matches(arguments []string) ([]string, bool) {
+	if c.name == "log reset" {
+		if len(arguments) > 1 && arguments[0] == "log" && arguments[1] == "reset" {
+			return arguments[2:], true
+		}
+		return nil, false
+	}
+	if len(arguments) > 0 && arguments[0] == c.name {
+		return arguments[1:], true
+	}
+	return nil, false
+}
+
+// with opens an installation for as long as f runs.
+func with(ctx context.Context, name string, c *config.Dendrite, running bool, f func(*Installation) error) (err error) {
+	i, err := Open(ctx, name, c, running)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, i.Close()) }()
+	return f(i)
+}
+
+// place names an installation for an operator.
+func place(c *config.Dendrite) string { return c.Global.DataDir }
+
+func noArguments(args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%q is not understood", args[0])
+	}
+	return nil
+}
+
+func statusCommand(set *flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
+	asJSON := set.Bool("json", false, "write JSON")
+	return func(ctx context.Context, load loader, args []string, out io.Writer) error {
+		c, err := load()
+		if err = errors.Join(err, noArguments(args)); err != nil {
+			return err
+		}
+		return with(ctx, place(c), c, true, func(i *Installation) error {
+			r, err := Status(ctx, i)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return r.JSON(out)
+			}
+			return r.Text(out)
+		})
+	}
+}
+
+func moveCommand(set *flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
+	from := set.String("from", "", "configuration `FILE` of the installation as it is; --config and the environment do not count")
+	to := set.String("to", "", "configuration `FILE` that it is to run with")
+	return func(ctx context.Context, _ loader, args []string, out io.Writer) error {
+		if err := noArguments(args); err != nil || *from == "" || *to == "" {
+			return errors.Join(err, errors.New("say --from FILE and --to FILE"))
+		}
+		var configs [2]*config.Dendrite
+		for n, file := range []string{*from, *to} {
+			var err error
+			if configs[n], err = config.Load(file, nil, nil); err != nil {
+				return err
+			}
+		}
+		return with(ctx, "the installation of "+*from, configs[0], false, func(source *Installation) error {
+			return with(ctx, "the installation of "+*to, configs[1], false, func(target *Installation) error {
+				return Move(ctx, source, target, out)
+			})
+		})
+	}
+}
+
+func reopenCommand(*flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
+	return func(ctx context.Context, load loader, args []string, out io.Writer) error {
+		c, err := load()
+		if err = errors.Join(err, noArguments(args)); err != nil {
+			return err
+		}
+		return with(ctx, place(c), c, false, func(i *Installation) error { return Reopen(ctx, i, out) })
+	}
+}
+
+func resetCommand(set *flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
+	var r Reset
+	set.StringVar(&r.Consumer, "consumer", "", "`NAME` of a consumer; otherwise all whose place is wrong")
+	set.StringVar(&r.Topic, "topic", "", "only this `TOPIC`")
+	set.IntVar(&r.Partition, "partition", -1, "only this partition")
+	set.StringVar(&r.To, "to", "", "where to go on: start, end or an `OFFSET`")
+	set.BoolVar(&r.Yes, "yes", false, "do it")
+	return func(ctx context.Context, load loader, args []string, out io.Writer) error {
+		c, err := load()
+		if err = errors.Join(err, noArguments(args)); err != nil {
+			return err
+		}
+		return with(ctx, place(c), c, false, func(i *Installation) error { return ResetPlaces(ctx, i, r, out) })
+	}
+}
+
+func rebuildCommand(*flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
+	return func(ctx context.Context, load loader, args []string, out io.Writer) error {
+		c, err := load()
+		if err == nil && len(args) != 1 {
+			err = fmt.Errorf("say which: %s or %s", directoryConsumer, syncConsumer)
+		}
+		if err != nil {
+			return err
+		}
+		return with(ctx, place(c), c, false, func(i *Installation) error { return Rebuild(ctx, i, args[0], out) })
+	}
+}
