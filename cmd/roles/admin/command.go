@@ -15,6 +15,7 @@ import (
 // command is a subcommand of dendrite-admin.
 type command struct {
 	name, arguments, about string
+	two                    bool // installations, with a configuration file each
 	// flags defines the command's own flags, beside those of servers, and
 	// returns what it does then.
 	flags func(*flag.FlagSet) func(ctx context.Context, load loader, args []string, out io.Writer) error
@@ -25,11 +26,11 @@ type loader func() (*config.Dendrite, error)
 
 func commands() []command {
 	return []command{
-		{"status", "", "shows who has read what, how far, and what does not fit together", statusCommand},
-		{"move", "--from FILE --to FILE", "takes a stopped installation to another log and other databases", moveCommand},
-		{"reopen", "", "lets servers run again on an installation that was moved away", reopenCommand},
-		{"log reset", "", "sets consumers to another place of their topics, or shows what is wrong", resetCommand},
-		{"rebuild", "directory|sync", "has a view built anew at the next start", rebuildCommand},
+		{"status", "", "shows who has read what, how far, and what does not fit together", false, statusCommand},
+		{"move", "--from FILE --to FILE", "takes a stopped installation to another log and other databases", true, moveCommand},
+		{"reopen", "", "lets servers run again on an installation that was moved away", false, reopenCommand},
+		{"log reset", "", "sets consumers to another place of their topics, or shows what is wrong", false, resetCommand},
+		{"rebuild", "directory|sync", "has a view built anew at the next start", false, rebuildCommand},
 	}
 }
 
@@ -46,13 +47,16 @@ func Main(ctx context.Context, arguments []string, out, diagnostics io.Writer) e
 			fmt.Fprintf(diagnostics, "dendrite-admin %s [flags] %s\n%s.\n", c.name, c.arguments, c.about)
 			set.PrintDefaults()
 		}
-		file := set.String("config", "", "configuration `FILE` of the servers")
-		overrides := roles.Flags(set)
+		var load loader
+		if !c.two {
+			file := set.String("config", "", "configuration `FILE` of the servers")
+			overrides := roles.Flags(set)
+			load = func() (*config.Dendrite, error) { return config.Load(*file, os.Environ(), overrides) }
+		}
 		work := c.flags(set)
 		if err := set.Parse(rest); err != nil {
 			return err
 		}
-		load := func() (*config.Dendrite, error) { return config.Load(*file, os.Environ(), overrides) }
 		return work(ctx, load, set.Args(), out)
 	}
 	fmt.Fprintln(diagnostics, "dendrite-admin COMMAND [flags]; --help behind a command tells more of it:")
@@ -120,7 +124,7 @@ func statusCommand(set *flag.FlagSet) func(context.Context, loader, []string, io
 }
 
 func moveCommand(set *flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
-	from := set.String("from", "", "configuration `FILE` of the installation as it is; --config and the environment do not count")
+	from := set.String("from", "", "configuration `FILE` of the installation as it is; the environment does not count")
 	to := set.String("to", "", "configuration `FILE` that it is to run with")
 	return func(ctx context.Context, _ loader, args []string, out io.Writer) error {
 		if err := noArguments(args); err != nil || *from == "" || *to == "" {
