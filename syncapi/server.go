@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,6 +60,8 @@ type Server struct {
 	building chan struct{}
 	stopping chan struct{}
 	stop     sync.Once
+	// checked is set once Ready has succeeded.
+	checked atomic.Bool
 }
 
 // New prepares a sync-api: it migrates the database, finds the topics, and

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
@@ -67,6 +68,13 @@ type UserChange struct {
 	Type     string         `json:"type,omitzero"`
 	Content  jsontext.Value `json:"content,omitzero"`
 	Receipt  *Receipt       `json:"receipt,omitzero"`
+}
+
+// ChangeSeq reads the Seq of a record of user.output.
+func ChangeSeq(value []byte) (int64, error) {
+	var c UserChange
+	err := json.Unmarshal(value, &c)
+	return c.Seq, err
 }
 
 // AccountDataChange is the change of one event of account data; nil content

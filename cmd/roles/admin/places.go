@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/lease"
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -166,15 +164,9 @@ func (p *Place) put(ctx context.Context, tx *sqldb.Tx) error {
 func seqOf(topic string, value []byte) (int64, error) {
 	switch topic {
 	case roomapi.TopicOutput:
-		r, _, err := roomapi.DecodeOutput(value)
-		if err != nil {
-			return 0, err
-		}
-		return r.Position.Seq, nil
+		return roomapi.OutputSeq(value)
 	case userapi.TopicUserOutput:
-		var c userapi.UserChange
-		err := json.Unmarshal(value, &c)
-		return c.Seq, err
+		return userapi.ChangeSeq(value)
 	}
 	return 0, fmt.Errorf("records of %s carry no position", topic)
 }
