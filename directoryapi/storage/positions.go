@@ -81,3 +81,17 @@ func ClearView(ctx context.Context, tx *sqldb.Tx) error {
 	}
 	return nil
 }
+
+// Repartition makes the view one of so many partitions that all of them have
+// been applied up to a Seq.
+func Repartition(ctx context.Context, tx *sqldb.Tx, partitions int, seq int64) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM positions`); err != nil {
+		return err
+	}
+	for p := range partitions {
+		if _, err := tx.Exec(ctx, upsertPosition, p, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
 
@@ -71,4 +72,47 @@ func (s *Store) PutPosition(ctx context.Context, tx *sqldb.Tx, partition int, p 
 	_, err := tx.Exec(ctx, `INSERT INTO positions (partition_id, seq, others) VALUES ($1, $2, $3)
 		ON CONFLICT (partition_id) DO UPDATE SET seq = excluded.seq, others = excluded.others`, partition, p.Seqs[partition], p.Others[partition])
 	return err
+}
+
+// HighestSeq is the highest Seq of any partition, also of one that is not there
+// any more.
+func (s *Store) HighestSeq(ctx context.Context, tx *sqldb.Tx) (seq int64, err error) {
+	return seq, tx.QueryRow(ctx, `SELECT COALESCE(MAX(seq), 0) FROM positions`).Scan(&seq)
+}
+
+// Repartition puts every room into the one of so many partitions that its ID
+// says; all of them go on behind the Seq, and behind all numbers given to events
+// without one.
+func Repartition(ctx context.Context, tx *sqldb.Tx, partitions int, seq int64) error {
+	type room struct {
+		nid, partition int64
+		id             string
+	}
+	rooms, err := collect(ctx, tx, func(r scanner) (v room, err error) { return v, r.Scan(&v.nid, &v.id, &v.partition) },
+		`SELECT room_nid, room_id, partition_id FROM rooms`)
+	if err != nil {
+		return fmt.Errorf("roomserver/storage: rooms: %w", err)
+	}
+	for _, r := range rooms {
+		p := int64(eventlog.PartitionFor(r.id, partitions))
+		if p == r.partition {
+			continue
+		}
+		if _, err := tx.Exec(ctx, `UPDATE rooms SET partition_id = $1 WHERE room_nid = $2`, p, r.nid); err != nil {
+			return fmt.Errorf("roomserver/storage: %s: %w", r.id, err)
+		}
+	}
+	var others int64
+	if err := tx.QueryRow(ctx, `SELECT COALESCE(MAX(others), 0) FROM positions`).Scan(&others); err != nil {
+		return fmt.Errorf("roomserver/storage: positions: %w", err)
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM positions`); err != nil {
+		return fmt.Errorf("roomserver/storage: positions: %w", err)
+	}
+	for p := range partitions {
+		if _, err := tx.Exec(ctx, `INSERT INTO positions (partition_id, seq, others) VALUES ($1, $2, $3)`, p, seq, others); err != nil {
+			return fmt.Errorf("roomserver/storage: positions: %w", err)
+		}
+	}
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/matrix-org/dendrite/cmd/roles"
 	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/telemetry"
 )
 
 // command is a subcommand of dendrite-admin.
@@ -28,6 +29,7 @@ func commands() []command {
 	return []command{
 		{"status", "", "shows who has read what, how far, and what does not fit together", false, statusCommand},
 		{"move", "--from FILE --to FILE", "takes a stopped installation to another log and other databases", true, moveCommand},
+		{"repartition", "--from FILE --to FILE", "is move to an installation with another event_log.partitions", true, repartitionCommand},
 		{"reopen", "", "lets servers run again on an installation that was moved away", false, reopenCommand},
 		{"log reset", "", "sets consumers to another place of their topics, or shows what is wrong", false, resetCommand},
 		{"rebuild", "directory|sync", "has a view built anew at the next start", false, rebuildCommand},
@@ -61,7 +63,7 @@ func Main(ctx context.Context, arguments []string, out, diagnostics io.Writer) e
 	}
 	fmt.Fprintln(diagnostics, "dendrite-admin COMMAND [flags]; --help behind a command tells more of it:")
 	for _, c := range commands() {
-		fmt.Fprintf(diagnostics, "  %-10s %s\n", c.name, c.about)
+		fmt.Fprintf(diagnostics, "  %-11s %s\n", c.name, c.about)
 	}
 	if len(arguments) > 0 && arguments[0] != "--help" && arguments[0] != "-h" && arguments[0] != "help" {
 		return fmt.Errorf("there is no command %q", arguments[0])
@@ -123,25 +125,77 @@ func statusCommand(set *flag.FlagSet) func(context.Context, loader, []string, io
 	}
 }
 
-func moveCommand(set *flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
-	from := set.String("from", "", "configuration `FILE` of the installation as it is; the environment does not count")
-	to := set.String("to", "", "configuration `FILE` that it is to run with")
-	return func(ctx context.Context, _ loader, args []string, out io.Writer) error {
-		if err := noArguments(args); err != nil || *from == "" || *to == "" {
-			return errors.Join(err, errors.New("say --from FILE and --to FILE"))
+// pair defines --from and --to, and returns what loads both configurations.
+func pair(set *flag.FlagSet) func(args []string) (from, to *config.Dendrite, err error) {
+	names := [2]*string{
+		set.String("from", "", "configuration `FILE` of the installation as it is; the environment does not count"),
+		set.String("to", "", "configuration `FILE` that it is to run with"),
+	}
+	return func(args []string) (from, to *config.Dendrite, err error) {
+		if err := noArguments(args); err != nil || *names[0] == "" || *names[1] == "" {
+			return nil, nil, errors.Join(err, errors.New("say --from FILE and --to FILE"))
 		}
 		var configs [2]*config.Dendrite
-		for n, file := range []string{*from, *to} {
-			var err error
-			if configs[n], err = config.Load(file, nil, nil); err != nil {
-				return err
+		for n, file := range names {
+			if configs[n], err = config.Load(*file, nil, nil); err != nil {
+				return nil, nil, err
 			}
 		}
-		return with(ctx, "the installation of "+*from, configs[0], false, func(source *Installation) error {
-			return with(ctx, "the installation of "+*to, configs[1], false, func(target *Installation) error {
-				return Move(ctx, source, target, out)
-			})
-		})
+		return configs[0], configs[1], nil
+	}
+}
+
+// mover is Move or Repartition.
+type mover func(ctx context.Context, from, to *Installation, out io.Writer) error
+
+// between opens two installations for a mover.
+func between(ctx context.Context, from, to *config.Dendrite, f mover, out io.Writer) error {
+	return with(ctx, place(from), from, false, func(source *Installation) error {
+		return with(ctx, place(to), to, false, func(target *Installation) error { return f(ctx, source, target, out) })
+	})
+}
+
+func moveCommand(set *flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
+	load := pair(set)
+	return func(ctx context.Context, _ loader, args []string, out io.Writer) error {
+		from, to, err := load(args)
+		if err != nil {
+			return err
+		}
+		return between(ctx, from, to, Move, out)
+	}
+}
+
+// settleTries bounds how often an installation runs to read all there is: what
+// means nothing to a reader it notes as read now and then only.
+const settleTries = 10
+
+func repartitionCommand(set *flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
+	load := pair(set)
+	return func(ctx context.Context, _ loader, args []string, out io.Writer) error {
+		from, to, err := load(args)
+		if err != nil {
+			return err
+		}
+		return repartition(ctx, from, to, out)
+	}
+}
+
+// repartition lets the old installation read all that it has not yet, where
+// there is something.
+func repartition(ctx context.Context, from, to *config.Dendrite, out io.Writer) error {
+	logger, err := telemetry.NewLogger("warning", "text", out)
+	if err != nil {
+		return err
+	}
+	for try := 1; ; try++ {
+		err := between(ctx, from, to, Repartition, out)
+		if !errors.Is(err, errUnsettled) || try > settleTries {
+			return err
+		}
+		if err := roles.Settle(ctx, from, logger); err != nil {
+			return fmt.Errorf("read what is left: %w", err)
+		}
 	}
 }
 

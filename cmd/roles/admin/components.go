@@ -29,6 +29,8 @@ type component struct {
 	// placeTables say.
 	places      func(context.Context, *sqldb.DB) ([]Place, error)
 	placeTables []string
+	// repartition changes the store, once copied; may be nil.
+	repartition func(context.Context, *sqldb.Tx, plan) error
 }
 
 // leaseTables are those of common/lease.
@@ -39,19 +41,19 @@ func components() []component {
 		{"roomserver", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := rooms.New(ctx, db)
 			return err
-		}), leasePlaces, leaseTables},
+		}), leasePlaces, leaseTables, repartitionRooms},
 		{"userapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := users.New(ctx, db, userapi.UserOutputPartitions)
 			return err
-		}), leasePlaces, leaseTables},
+		}), leasePlaces, leaseTables, nil},
 		{"directoryapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := directory.New(ctx, db)
 			return err
-		}), directoryPlaces, leaseTables},
+		}), directoryPlaces, leaseTables, repartitionDirectory},
 		{"syncapi", func(ctx context.Context, db *sqldb.DB) error {
 			_, err := syncs.Open(ctx, db)
 			return err
-		}, syncPlaces, []string{"offsets"}},
+		}, syncPlaces, []string{"offsets"}, nil},
 	}
 }
 

@@ -34,9 +34,24 @@ var (
 // tokens and everything else that names one (design rule 4). Offsets are the
 // log's: each consumer's place is rewritten.
 func Move(ctx context.Context, from, to *Installation, out io.Writer) error {
-	if from.ServerName != to.ServerName || from.Partitions != to.Partitions {
-		return fmt.Errorf("the configurations disagree: server name %s and %s, event_log.partitions %d and %d",
-			from.ServerName, to.ServerName, from.Partitions, to.Partitions)
+	if from.Partitions != to.Partitions {
+		return fmt.Errorf("event_log.partitions differ, %d and %d: that is what dendrite-admin repartition does", from.Partitions, to.Partitions)
+	}
+	return move(ctx, from, to, out)
+}
+
+// Repartition is Move to an installation with another number of partitions of
+// the topics that hold rooms. Everything must have been read: see roles.Settle.
+func Repartition(ctx context.Context, from, to *Installation, out io.Writer) error {
+	if from.Partitions == to.Partitions {
+		return fmt.Errorf("event_log.partitions is %d in both configurations", from.Partitions)
+	}
+	return move(ctx, from, to, out)
+}
+
+func move(ctx context.Context, from, to *Installation, out io.Writer) error {
+	if from.ServerName != to.ServerName {
+		return fmt.Errorf("the configurations are of different servers: %s and %s", from.ServerName, to.ServerName)
 	}
 	finishing, err := to.claim(ctx, from)
 	if err != nil {
@@ -164,27 +179,36 @@ func copyAll(ctx context.Context, from, to *Installation, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, c := range components() {
-		if err := c.copy(ctx, from.Stores[c.store], to.Stores[c.store]); err != nil {
-			return fmt.Errorf("%s: %w", c.store, err)
+	var p plan
+	if from.Partitions != to.Partitions {
+		if p, err = from.repartitioning(ctx, to.Partitions); err != nil {
+			return err
 		}
-		rows, err := c.compare(ctx, from.Stores[c.store], to.Stores[c.store])
+	}
+	for _, c := range components() {
+		rows, err := c.transfer(ctx, from.Stores[c.store], to.Stores[c.store], p)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.store, err)
 		}
-		fmt.Fprintf(out, "%-13s %9d rows\n", c.store, rows)
+		fmt.Fprintf(out, "%-13s %9s rows\n", c.store, rows)
 	}
-	if err := copyLog(ctx, from, to, parts, out); err != nil {
+	if err := copyLog(ctx, from, to, p, parts, out); err != nil {
 		return err
 	}
-	if err := movePlaces(ctx, from, to, parts); err != nil {
+	if err := movePlaces(ctx, from, to, p, parts); err != nil {
 		return err
 	}
 	return to.safe(ctx)
 }
 
-func copyLog(ctx context.Context, from, to *Installation, parts map[string][]stretch, out io.Writer) error {
+func copyLog(ctx context.Context, from, to *Installation, plan plan, parts map[string][]stretch, out io.Writer) error {
+	if err := plan.begin(ctx, to, out); err != nil {
+		return err
+	}
 	for _, spec := range storedTopics(from.Partitions) {
+		if plan.repartitioned(spec.Name) {
+			continue
+		}
 		var records int64
 		for p, s := range parts[spec.Name] {
 			err := copyPartition(ctx, from.Log, to.Log, spec.Name, p, s)
@@ -202,16 +226,18 @@ func copyLog(ctx context.Context, from, to *Installation, parts map[string][]str
 }
 
 // movePlaces makes consumers go on at the target where they stopped at the source.
-func movePlaces(ctx context.Context, from, to *Installation, parts map[string][]stretch) error {
+func movePlaces(ctx context.Context, from, to *Installation, plan plan, parts map[string][]stretch) error {
 	places, err := from.places(ctx)
 	if err != nil {
 		return err
 	}
-	for _, p := range places {
-		err := to.Stores[p.Store].Write(ctx, func(tx *sqldb.Tx) error {
-			place := p.moved(parts[p.Topic][p.Partition], to.topics[p.Topic].ID)
-			return place.put(ctx, tx)
-		})
+	for _, p := range plan.spread(places) {
+		if plan.repartitioned(p.Topic) {
+			p.TopicID = to.topics[p.Topic].ID
+		} else {
+			p = p.moved(parts[p.Topic][p.Partition], to.topics[p.Topic].ID)
+		}
+		err := to.Stores[p.Store].Write(ctx, func(tx *sqldb.Tx) error { return p.put(ctx, tx) })
 		if err != nil {
 			return fmt.Errorf("%s: place of %s: %w", p.Store, p.Consumer, err)
 		}

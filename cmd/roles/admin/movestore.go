@@ -51,12 +51,6 @@ func (c *component) copy(ctx context.Context, from, to *sqldb.DB) error {
 	if err != nil {
 		return err
 	}
-	if err := to.Write(ctx, func(tx *sqldb.Tx) error {
-		_, err := tx.Script(ctx, copiedSchema)
-		return err
-	}); err != nil {
-		return err
-	}
 	for _, t := range list {
 		if !slices.ContainsFunc(there, func(o sqldb.Table) bool { return same(t, o) }) {
 			return fmt.Errorf("table %s is another one at the target: is this the release that wrote it?", t.Name)
@@ -121,6 +115,51 @@ func copied(ctx context.Context, to *sqldb.DB, name string) (cursor string, done
 		return "", false, nil
 	}
 	return cursor, flag == 1, err
+}
+
+// wholeStore stands in copiedTable for the store: copied, compared and changed
+// as planned.
+const wholeStore = "(all)"
+
+// transfer copies a store, compares it and changes it as planned; what an
+// earlier call has done is not done again. It returns the number of rows.
+func (c *component) transfer(ctx context.Context, from, to *sqldb.DB, p plan) (rows string, err error) {
+	if err := to.Write(ctx, func(tx *sqldb.Tx) error {
+		_, err := tx.Script(ctx, copiedSchema)
+		return err
+	}); err != nil {
+		return "", err
+	}
+	rows, done, err := copied(ctx, to, wholeStore)
+	if err != nil || done {
+		return rows, err
+	}
+	if err := c.copy(ctx, from, to); err != nil {
+		return "", err
+	}
+	n, err := c.compare(ctx, from, to)
+	if err != nil {
+		return "", err
+	}
+	rows = strconv.FormatUint(n, 10)
+	return rows, to.Write(ctx, func(tx *sqldb.Tx) error {
+		if p.partitions > 0 && c.repartition != nil {
+			if err := c.repartition(ctx, tx, p); err != nil {
+				return err
+			}
+		}
+		return putCopied(ctx, tx, wholeStore, rows, true)
+	})
+}
+
+func putCopied(ctx context.Context, tx *sqldb.Tx, name, cursor string, done bool) error {
+	flag := 0
+	if done {
+		flag = 1
+	}
+	_, err := tx.Exec(ctx, "INSERT INTO "+copiedTable+" (name, cursor, done) VALUES ($1, $2, $3) "+
+		"ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, done = excluded.done", name, cursor, flag)
+	return err
 }
 
 // field is a value of a row; it can be scanned into and is an argument.
@@ -225,19 +264,13 @@ func writeRows(ctx context.Context, to *sqldb.DB, t sqldb.Table, rows [][]any, c
 		values[n] = "(" + placeholders(n*len(row)+1, len(row)) + ")"
 		args = append(args, row...)
 	}
-	flag := 0
-	if done {
-		flag = 1
-	}
 	return to.Write(ctx, func(tx *sqldb.Tx) error {
 		if len(rows) > 0 {
 			if _, err := tx.Exec(ctx, "INSERT INTO "+t.Name+" ("+columnNames(t)+") VALUES "+strings.Join(values, ", "), args...); err != nil {
 				return err
 			}
 		}
-		_, err := tx.Exec(ctx, "INSERT INTO "+copiedTable+" (name, cursor, done) VALUES ($1, $2, $3) "+
-			"ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, done = excluded.done", t.Name, cursor, flag)
-		return err
+		return putCopied(ctx, tx, t.Name, cursor, done)
 	})
 }
 

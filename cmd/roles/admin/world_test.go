@@ -88,9 +88,7 @@ func (h *home) open(f func(*Installation) error) error {
 
 // moveTo moves the installation.
 func (h *home) moveTo(ctx context.Context, to *home, out io.Writer) error {
-	return with(ctx, "old", h.config, false, func(source *Installation) error {
-		return with(ctx, "new", to.config, false, func(target *Installation) error { return Move(ctx, source, target, out) })
-	})
+	return between(ctx, h.config, to.config, Move, out)
 }
 
 // user is a client.
