@@ -3,13 +3,14 @@ package roles
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
+
+	"github.com/sirupsen/logrus"
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/telemetry"
 )
 
 // Stored is what an installation stores: its log and the databases of its
@@ -21,31 +22,38 @@ type Stored struct {
 
 // OpenStored opens what an installation stores; what is not there is made,
 // empty. Without the log, Log is nil.
-func OpenStored(ctx context.Context, c *config.Dendrite, withLog bool) (*Stored, error) {
+func OpenStored(ctx context.Context, c *config.Dendrite, logger *logrus.Logger, withLog bool) (*Stored, error) {
 	s := &Stored{Stores: map[string]*sqldb.DB{}}
-	dir := c.Global.DataDir
-	err := os.MkdirAll(dir, 0o700)
-	if err == nil && withLog {
-		var log *eventlog.Embedded
-		if log, err = eventlog.OpenEmbedded(ctx, filepath.Join(dir, "log.db"), eventlog.EmbeddedOptions{}); err == nil {
-			s.Log = log
-		}
-	}
-	for _, spec := range table() {
-		if spec.store == "" || err != nil {
-			continue
-		}
-		var db *sqldb.DB
-		db, err = sqldb.Open(ctx, sqldb.Options{URL: "file:" + filepath.Join(dir, spec.store+".db"), Durable: spec.durable,
-			Connections: c.Database.Connections, CacheBytes: c.Database.CacheBytes, Maintenance: true})
-		if err == nil {
-			s.Stores[spec.store] = db
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), s.Close())
+	if err := s.open(ctx, c, logger, withLog); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+func (s *Stored) open(ctx context.Context, c *config.Dendrite, logger *logrus.Logger, withLog bool) error {
+	if err := os.MkdirAll(c.Global.DataDir, 0o700); err != nil {
+		return err
+	}
+	if withLog {
+		log, err := openLog(ctx, c, logrus.NewEntry(logger), telemetry.NewRegistry())
+		if err != nil {
+			return err
+		}
+		s.Log = log
+	}
+	for _, spec := range table() {
+		if spec.store == "" {
+			continue
+		}
+		options := storeOptions(c, spec)
+		options.Maintenance = true
+		db, err := sqldb.Open(ctx, options)
+		if err != nil {
+			return err
+		}
+		s.Stores[spec.store] = db
+	}
+	return nil
 }
 
 // Close closes the databases, then the log.

@@ -64,12 +64,19 @@ func keepsFiles(c *config.Dendrite, specs []spec) bool {
 
 // openStore opens a role's store, and waits for a database that is away.
 func openStore(ctx context.Context, c *config.Dendrite, s spec, logger *logrus.Entry) (*sqldb.DB, error) {
-	options := sqldb.Options{URL: c.Database.StoreURL(s.store), Durable: s.durable, Connections: c.Database.Connections, CacheBytes: c.Database.CacheBytes}
-	if options.URL == "" {
-		options.URL = "file:" + filepath.Join(c.Global.DataDir, s.store+".db")
+	options := storeOptions(c, s)
+	if c.Database.StoreURL(s.store) == "" {
 		return sqldb.Open(ctx, options)
 	}
 	return persist(ctx, logger, "PostgreSQL", func() (*sqldb.DB, error) { return sqldb.Open(ctx, options) })
+}
+
+func storeOptions(c *config.Dendrite, s spec) sqldb.Options {
+	o := sqldb.Options{URL: c.Database.StoreURL(s.store), Durable: s.durable, Connections: c.Database.Connections, CacheBytes: c.Database.CacheBytes}
+	if o.URL == "" {
+		o.URL = "file:" + filepath.Join(c.Global.DataDir, s.store+".db")
+	}
+	return o
 }
 
 // Pauses between attempts to reach what other machines run.

@@ -6,7 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
+	"strings"
+
+	"github.com/sirupsen/logrus"
 
 	"github.com/matrix-org/dendrite/cmd/roles"
 	"github.com/matrix-org/dendrite/common/config"
@@ -19,11 +23,17 @@ type command struct {
 	two                    bool // installations, with a configuration file each
 	// flags defines the command's own flags, beside those of servers, and
 	// returns what it does then.
-	flags func(*flag.FlagSet) func(ctx context.Context, load loader, args []string, out io.Writer) error
+	flags func(*flag.FlagSet) func(context.Context, *run) error
 }
 
-// loader loads the configuration that --config and the flags of servers name.
-type loader func() (*config.Dendrite, error)
+// run is one run of a command.
+type run struct {
+	// load loads the configuration that --config and the flags of servers name.
+	load   func() (*config.Dendrite, error)
+	args   []string
+	out    io.Writer
+	logger *logrus.Logger
+}
 
 func commands() []command {
 	return []command{
@@ -49,17 +59,22 @@ func Main(ctx context.Context, arguments []string, out, diagnostics io.Writer) e
 			fmt.Fprintf(diagnostics, "dendrite-admin %s [flags] %s\n%s.\n", c.name, c.arguments, c.about)
 			set.PrintDefaults()
 		}
-		var load loader
+		logger, err := telemetry.NewLogger("warning", "text", diagnostics)
+		if err != nil {
+			return err
+		}
+		r := &run{out: out, logger: logger}
 		if !c.two {
 			file := set.String("config", "", "configuration `FILE` of the servers")
 			overrides := roles.Flags(set)
-			load = func() (*config.Dendrite, error) { return config.Load(*file, os.Environ(), overrides) }
+			r.load = func() (*config.Dendrite, error) { return config.Load(*file, os.Environ(), overrides) }
 		}
 		work := c.flags(set)
 		if err := set.Parse(rest); err != nil {
 			return err
 		}
-		return work(ctx, load, set.Args(), out)
+		r.args = set.Args()
+		return work(ctx, r)
 	}
 	fmt.Fprintln(diagnostics, "dendrite-admin COMMAND [flags]; --help behind a command tells more of it:")
 	for _, c := range commands() {
@@ -85,9 +100,21 @@ func (c *command) matches(arguments []string) ([]string, bool) {
 	return nil, false
 }
 
-// with opens an installation for as long as f runs.
-func with(ctx context.Context, name string, c *config.Dendrite, running bool, f func(*Installation) error) (err error) {
-	i, err := Open(ctx, name, c, running)
+// with opens the installation that the command line names.
+func (r *run) with(ctx context.Context, running bool, f func(*Installation) error) error {
+	if len(r.args) > 0 {
+		return fmt.Errorf("%q is not understood", r.args[0])
+	}
+	c, err := r.load()
+	if err != nil {
+		return err
+	}
+	return r.open(ctx, c, running, f)
+}
+
+// open opens an installation for as long as f runs.
+func (r *run) open(ctx context.Context, c *config.Dendrite, running bool, f func(*Installation) error) (err error) {
+	i, err := Open(ctx, place(c), c, r.logger, running)
 	if err != nil {
 		return err
 	}
@@ -96,31 +123,29 @@ func with(ctx context.Context, name string, c *config.Dendrite, running bool, f 
 }
 
 // place names an installation for an operator.
-func place(c *config.Dendrite) string { return c.Global.DataDir }
-
-func noArguments(args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("%q is not understood", args[0])
+func place(c *config.Dendrite) string {
+	log, stores := "the embedded log", "SQLite"
+	if brokers := c.EventLog.Kafka.Brokers; len(brokers) > 0 {
+		log = fmt.Sprintf("Kafka at %s, topics %s*", strings.Join(brokers, ","), c.EventLog.Kafka.TopicPrefix)
 	}
-	return nil
+	if u, err := url.Parse(c.Database.StoreURL("roomserver")); err == nil && u.Host != "" {
+		stores = "PostgreSQL at " + u.Host + u.Path
+	}
+	return fmt.Sprintf("%s (%s, %s)", c.Global.DataDir, log, stores)
 }
 
-func statusCommand(set *flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
+func statusCommand(set *flag.FlagSet) func(context.Context, *run) error {
 	asJSON := set.Bool("json", false, "write JSON")
-	return func(ctx context.Context, load loader, args []string, out io.Writer) error {
-		c, err := load()
-		if err = errors.Join(err, noArguments(args)); err != nil {
-			return err
-		}
-		return with(ctx, place(c), c, true, func(i *Installation) error {
-			r, err := Status(ctx, i)
+	return func(ctx context.Context, r *run) error {
+		return r.with(ctx, true, func(i *Installation) error {
+			report, err := Status(ctx, i)
 			if err != nil {
 				return err
 			}
 			if *asJSON {
-				return r.JSON(out)
+				return report.JSON(r.out)
 			}
-			return r.Text(out)
+			return report.Text(r.out)
 		})
 	}
 }
@@ -132,8 +157,8 @@ func pair(set *flag.FlagSet) func(args []string) (from, to *config.Dendrite, err
 		set.String("to", "", "configuration `FILE` that it is to run with"),
 	}
 	return func(args []string) (from, to *config.Dendrite, err error) {
-		if err := noArguments(args); err != nil || *names[0] == "" || *names[1] == "" {
-			return nil, nil, errors.Join(err, errors.New("say --from FILE and --to FILE"))
+		if len(args) > 0 || *names[0] == "" || *names[1] == "" {
+			return nil, nil, errors.New("say --from FILE and --to FILE, and no more")
 		}
 		var configs [2]*config.Dendrite
 		for n, file := range names {
@@ -149,20 +174,20 @@ func pair(set *flag.FlagSet) func(args []string) (from, to *config.Dendrite, err
 type mover func(ctx context.Context, from, to *Installation, out io.Writer) error
 
 // between opens two installations for a mover.
-func between(ctx context.Context, from, to *config.Dendrite, f mover, out io.Writer) error {
-	return with(ctx, place(from), from, false, func(source *Installation) error {
-		return with(ctx, place(to), to, false, func(target *Installation) error { return f(ctx, source, target, out) })
+func (r *run) between(ctx context.Context, from, to *config.Dendrite, f mover) error {
+	return r.open(ctx, from, false, func(source *Installation) error {
+		return r.open(ctx, to, false, func(target *Installation) error { return f(ctx, source, target, r.out) })
 	})
 }
 
-func moveCommand(set *flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
+func moveCommand(set *flag.FlagSet) func(context.Context, *run) error {
 	load := pair(set)
-	return func(ctx context.Context, _ loader, args []string, out io.Writer) error {
-		from, to, err := load(args)
+	return func(ctx context.Context, r *run) error {
+		from, to, err := load(r.args)
 		if err != nil {
 			return err
 		}
-		return between(ctx, from, to, Move, out)
+		return r.between(ctx, from, to, Move)
 	}
 }
 
@@ -170,70 +195,56 @@ func moveCommand(set *flag.FlagSet) func(context.Context, loader, []string, io.W
 // means nothing to a reader it notes as read now and then only.
 const settleTries = 10
 
-func repartitionCommand(set *flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
+func repartitionCommand(set *flag.FlagSet) func(context.Context, *run) error {
 	load := pair(set)
-	return func(ctx context.Context, _ loader, args []string, out io.Writer) error {
-		from, to, err := load(args)
+	return func(ctx context.Context, r *run) error {
+		from, to, err := load(r.args)
 		if err != nil {
 			return err
 		}
-		return repartition(ctx, from, to, out)
+		return r.repartition(ctx, from, to)
 	}
 }
 
 // repartition lets the old installation read all that it has not yet, where
 // there is something.
-func repartition(ctx context.Context, from, to *config.Dendrite, out io.Writer) error {
-	logger, err := telemetry.NewLogger("warning", "text", out)
-	if err != nil {
-		return err
-	}
+func (r *run) repartition(ctx context.Context, from, to *config.Dendrite) error {
 	for try := 1; ; try++ {
-		err := between(ctx, from, to, Repartition, out)
+		err := r.between(ctx, from, to, Repartition)
 		if !errors.Is(err, errUnsettled) || try > settleTries {
 			return err
 		}
-		if err := roles.Settle(ctx, from, logger); err != nil {
+		if err := roles.Settle(ctx, from, r.logger); err != nil {
 			return fmt.Errorf("read what is left: %w", err)
 		}
 	}
 }
 
-func reopenCommand(*flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
-	return func(ctx context.Context, load loader, args []string, out io.Writer) error {
-		c, err := load()
-		if err = errors.Join(err, noArguments(args)); err != nil {
-			return err
-		}
-		return with(ctx, place(c), c, false, func(i *Installation) error { return Reopen(ctx, i, out) })
+func reopenCommand(*flag.FlagSet) func(context.Context, *run) error {
+	return func(ctx context.Context, r *run) error {
+		return r.with(ctx, false, func(i *Installation) error { return Reopen(ctx, i, r.out) })
 	}
 }
 
-func resetCommand(set *flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
-	var r Reset
-	set.StringVar(&r.Consumer, "consumer", "", "`NAME` of a consumer; otherwise all whose place is wrong")
-	set.StringVar(&r.Topic, "topic", "", "only this `TOPIC`")
-	set.IntVar(&r.Partition, "partition", -1, "only this partition")
-	set.StringVar(&r.To, "to", "", "where to go on: start, end or an `OFFSET`")
-	set.BoolVar(&r.Yes, "yes", false, "do it")
-	return func(ctx context.Context, load loader, args []string, out io.Writer) error {
-		c, err := load()
-		if err = errors.Join(err, noArguments(args)); err != nil {
-			return err
-		}
-		return with(ctx, place(c), c, false, func(i *Installation) error { return ResetPlaces(ctx, i, r, out) })
+func resetCommand(set *flag.FlagSet) func(context.Context, *run) error {
+	var reset Reset
+	set.StringVar(&reset.Consumer, "consumer", "", "`NAME` of a consumer; otherwise all whose place is wrong")
+	set.StringVar(&reset.Topic, "topic", "", "only this `TOPIC`")
+	set.IntVar(&reset.Partition, "partition", -1, "only this partition")
+	set.StringVar(&reset.To, "to", "", "where to go on: start, end or an `OFFSET`")
+	set.BoolVar(&reset.Yes, "yes", false, "do it")
+	return func(ctx context.Context, r *run) error {
+		return r.with(ctx, false, func(i *Installation) error { return ResetPlaces(ctx, i, reset, r.out) })
 	}
 }
 
-func rebuildCommand(*flag.FlagSet) func(context.Context, loader, []string, io.Writer) error {
-	return func(ctx context.Context, load loader, args []string, out io.Writer) error {
-		c, err := load()
-		if err == nil && len(args) != 1 {
-			err = fmt.Errorf("say which: %s or %s", directoryConsumer, syncConsumer)
+func rebuildCommand(*flag.FlagSet) func(context.Context, *run) error {
+	return func(ctx context.Context, r *run) error {
+		if len(r.args) != 1 {
+			return fmt.Errorf("say which: %s or %s", directoryConsumer, syncConsumer)
 		}
-		if err != nil {
-			return err
-		}
-		return with(ctx, place(c), c, false, func(i *Installation) error { return Rebuild(ctx, i, args[0], out) })
+		consumer := r.args[0]
+		r.args = nil
+		return r.with(ctx, false, func(i *Installation) error { return Rebuild(ctx, i, consumer, r.out) })
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/lease"
@@ -80,10 +82,10 @@ type Installation struct {
 
 // Open opens an installation. If running is set, one on whose log a server runs
 // is opened without it.
-func Open(ctx context.Context, name string, c *config.Dendrite, running bool) (*Installation, error) {
-	stored, err := roles.OpenStored(ctx, c, true)
+func Open(ctx context.Context, name string, c *config.Dendrite, logger *logrus.Logger, running bool) (*Installation, error) {
+	stored, err := roles.OpenStored(ctx, c, logger, true)
 	if running && errors.Is(err, eventlog.ErrInUse) {
-		stored, err = roles.OpenStored(ctx, c, false)
+		stored, err = roles.OpenStored(ctx, c, logger, false)
 	}
 	if err != nil {
 		return nil, err

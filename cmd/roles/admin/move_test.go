@@ -97,6 +97,7 @@ func (h *home) leaveUnread(room string) {
 // one event more than they had seen.
 func (l *lived) check(h *home) {
 	h.Helper()
+	h.sync(l.bob, "") // shows all that was committed before
 	got := h.history(l.bob, l.room)
 	if len(got) != len(l.history)+1 || !slices.Equal(got[:len(l.history)], l.history) {
 		h.Fatalf("the room's events were\n%v\nand one more is to come, they are\n%v", l.history, got)
@@ -162,8 +163,10 @@ func TestMove(t *testing.T) {
 	if got := second.history(l.bob, l.room); !slices.Equal(got, l.history) {
 		t.Fatalf("after the second move: %v, were %v", got, l.history)
 	}
-	if events := timeline(second.sync(l.bob, l.since), l.room); len(events) != 0 {
-		t.Fatalf("delivered twice: %v", events)
+	second.sync(l.bob, "")
+	new := second.send(l.alice, l.room, "newest", "and again")
+	if events := timeline(second.sync(l.bob, l.since), l.room); !slices.Equal(events, []string{new}) {
+		t.Fatalf("after the second move there is %v, want %s", events, new)
 	}
 }
 

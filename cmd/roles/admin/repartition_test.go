@@ -26,7 +26,7 @@ func TestRepartition(t *testing.T) {
 	more := old.sibling()
 	more.config.EventLog.Partitions = 7
 	var out bytes.Buffer
-	if err := repartition(t.Context(), old.config, more.config, &out); err != nil {
+	if err := old.repartitionTo(t.Context(), more, &out); err != nil {
 		t.Fatal(err)
 	}
 	t.Log(out.String())
@@ -42,7 +42,7 @@ func TestRepartition(t *testing.T) {
 
 	fewer := more.sibling()
 	fewer.config.EventLog.Partitions = 3
-	if err := repartition(t.Context(), more.config, fewer.config, &out); err != nil {
+	if err := more.repartitionTo(t.Context(), fewer, &out); err != nil {
 		t.Fatal(err)
 	}
 	fewer.mustStart()
@@ -51,6 +51,7 @@ func TestRepartition(t *testing.T) {
 		t.Fatalf("after the second time the room has %v, had %v", got, l.history)
 	}
 	new := fewer.send(l.alice, l.room, "newer", "still here")
+	fewer.sync(l.bob, "") // shows it
 	since := slices.Index(l.history, l.missed[0])
 	if got := timeline(fewer.sync(l.bob, kept["first"]), l.room); !slices.Equal(got, append(slices.Clone(l.history[since:]), new)) {
 		t.Fatalf("a token of the first place gives %v, want %v and %s", got, l.history[since:], new)
@@ -103,7 +104,7 @@ func TestRepartitionBrokenOff(t *testing.T) {
 	for after, whole := 1, false; !whole; after++ {
 		ctx, cancel := context.WithCancel(t.Context())
 		b := &breaking{after: after, stop: cancel}
-		err := repartition(ctx, old.config, target.config, b)
+		err := old.repartitionTo(ctx, target, b)
 		cancel()
 		whole = err == nil
 		if whole && after < 5 {

@@ -50,7 +50,7 @@ func (h *home) start() error {
 	logger.SetOutput(h.Output())
 	address, done := make(chan net.Addr, 1), make(chan error, 1)
 	go func() {
-		done <- roles.AllInOne(ctx, h.config, logger, func(a net.Addr) { address <- a })
+		done <- roles.Run(ctx, h.config, logger, nil, func(at roles.Addresses) { address <- at.Public })
 	}()
 	select {
 	case a := <-address:
@@ -83,12 +83,24 @@ func (h *home) mustStart() {
 
 // open opens the installation for a tool, until the end of f.
 func (h *home) open(f func(*Installation) error) error {
-	return with(h.Context(), h.config.Global.DataDir, h.config, false, f)
+	return h.run(io.Discard).open(h.Context(), h.config, false, f)
 }
 
 // moveTo moves the installation.
 func (h *home) moveTo(ctx context.Context, to *home, out io.Writer) error {
-	return between(ctx, h.config, to.config, Move, out)
+	return h.run(out).between(ctx, h.config, to.config, Move)
+}
+
+// repartitionTo moves the installation to one with other partitions.
+func (h *home) repartitionTo(ctx context.Context, to *home, out io.Writer) error {
+	return h.run(out).repartition(ctx, h.config, to.config)
+}
+
+// run is a run of dendrite-admin.
+func (h *home) run(out io.Writer) *run {
+	logger := logrus.New()
+	logger.SetOutput(h.Output())
+	return &run{out: out, logger: logger}
 }
 
 // user is a client.
@@ -145,9 +157,10 @@ func (h *home) send(u user, room, txn, body string) string {
 		object{"msgtype": "m.text", "body": body})["event_id"].(string)
 }
 
+// sync waits for something new, if there is a token and nothing yet.
 func (h *home) sync(u user, since string) object {
 	h.Helper()
-	q := url.Values{"timeout": {"0"}, "filter": {`{"room":{"timeline":{"limit":100}},"presence":{"types":[]}}`}}
+	q := url.Values{"timeout": {"10000"}, "filter": {`{"room":{"timeline":{"limit":100}},"presence":{"types":[]}}`}}
 	if since != "" {
 		q.Set("since", since)
 	}
