@@ -21,7 +21,7 @@ type lived struct {
 	alice, bob   user
 	room, alias  string
 	since, later string // bob's sync tokens: before and after the last messages
-	history      []string
+	seen         []string
 	missed       []string // by bob, since the token
 	last         string   // the event ID of alice's transaction "last"
 }
@@ -48,7 +48,7 @@ func (h *home) live() *lived {
 	l.last = h.send(l.alice, l.room, "last", "good bye")
 	l.missed = append(l.missed, l.last)
 	l.later = h.sync(l.alice, "")["next_batch"].(string)
-	l.history = h.history(l.bob, l.room)
+	l.seen = h.history(l.bob, l.room)
 	h.stop()
 	return l
 }
@@ -99,8 +99,8 @@ func (l *lived) check(h *home) {
 	h.Helper()
 	h.sync(l.bob, "") // shows all that was committed before
 	got := h.history(l.bob, l.room)
-	if len(got) != len(l.history)+1 || !slices.Equal(got[:len(l.history)], l.history) {
-		h.Fatalf("the room's events were\n%v\nand one more is to come, they are\n%v", l.history, got)
+	if len(got) != len(l.seen)+1 || !slices.Equal(got[:len(l.seen)], l.seen) {
+		h.Fatalf("the room's events were\n%v\nand one more is to come, they are\n%v", l.seen, got)
 	}
 	unread := got[len(got)-1]
 	if events := timeline(h.sync(l.bob, l.since), l.room); !slices.Equal(events, append(slices.Clone(l.missed), unread)) {
@@ -151,7 +151,7 @@ func TestMove(t *testing.T) {
 	}
 	first.mustStart()
 	l.check(first)
-	l.history, l.since = first.history(l.bob, l.room), first.sync(l.bob, "")["next_batch"].(string)
+	l.seen, l.since = first.history(l.bob, l.room), first.sync(l.bob, "")["next_batch"].(string)
 	first.stop()
 
 	second := first.sibling()
@@ -160,8 +160,8 @@ func TestMove(t *testing.T) {
 	}
 	second.mustStart()
 	defer second.stop()
-	if got := second.history(l.bob, l.room); !slices.Equal(got, l.history) {
-		t.Fatalf("after the second move: %v, were %v", got, l.history)
+	if got := second.history(l.bob, l.room); !slices.Equal(got, l.seen) {
+		t.Fatalf("after the second move: %v, were %v", got, l.seen)
 	}
 	second.sync(l.bob, "")
 	new := second.send(l.alice, l.room, "newest", "and again")

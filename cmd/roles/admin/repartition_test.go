@@ -37,7 +37,7 @@ func TestRepartition(t *testing.T) {
 	}
 	rooms := more.newRooms(l.alice, 8)
 	kept := map[string]string{"first": l.since, "second": more.sync(l.bob, "")["next_batch"].(string)}
-	l.history = more.history(l.bob, l.room)
+	l.seen = more.history(l.bob, l.room)
 	more.stop()
 
 	fewer := more.sibling()
@@ -47,14 +47,14 @@ func TestRepartition(t *testing.T) {
 	}
 	fewer.mustStart()
 	defer fewer.stop()
-	if got := fewer.history(l.bob, l.room); !slices.Equal(got, l.history) {
-		t.Fatalf("after the second time the room has %v, had %v", got, l.history)
+	if got := fewer.history(l.bob, l.room); !slices.Equal(got, l.seen) {
+		t.Fatalf("after the second time the room has %v, had %v", got, l.seen)
 	}
 	new := fewer.send(l.alice, l.room, "newer", "still here")
 	fewer.sync(l.bob, "") // shows it
-	since := slices.Index(l.history, l.missed[0])
-	if got := timeline(fewer.sync(l.bob, kept["first"]), l.room); !slices.Equal(got, append(slices.Clone(l.history[since:]), new)) {
-		t.Fatalf("a token of the first place gives %v, want %v and %s", got, l.history[since:], new)
+	since := slices.Index(l.seen, l.missed[0])
+	if got := timeline(fewer.sync(l.bob, kept["first"]), l.room); !slices.Equal(got, append(slices.Clone(l.seen[since:]), new)) {
+		t.Fatalf("a token of the first place gives %v, want %v and %s", got, l.seen[since:], new)
 	}
 	if got := timeline(fewer.sync(l.bob, kept["second"]), l.room); !slices.Equal(got, []string{new}) {
 		t.Fatalf("a token of the second place gives %v, want %s", got, new)

@@ -1,0 +1,286 @@
+package admin
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/matrix-org/dendrite/common/consumer"
+)
+
+// save copies the files of a stopped installation.
+func (h *home) save() string {
+	h.Helper()
+	to := h.TempDir()
+	copyFiles(h.TB, h.config.Global.DataDir, to, "")
+	return to
+}
+
+// restore puts files back to what they were.
+func (h *home) restore(saved string, names ...string) {
+	h.Helper()
+	for _, name := range names {
+		old, err := filepath.Glob(filepath.Join(h.config.Global.DataDir, name+"*"))
+		if err != nil {
+			h.Fatal(err)
+		}
+		for _, file := range old {
+			if err := os.Remove(file); err != nil {
+				h.Fatal(err)
+			}
+		}
+		copyFiles(h.TB, saved, h.config.Global.DataDir, name)
+	}
+}
+
+func copyFiles(t testing.TB, from, to, prefix string) {
+	t.Helper()
+	files, err := os.ReadDir(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if f.IsDir() || !strings.HasPrefix(f.Name(), prefix) {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(from, f.Name()))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, f.Name()), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// past is an installation with a backup, and what has happened since.
+type past struct {
+	*home
+	*lived
+	saved string
+	// before and after are the room's events by the backup, and by now; token is
+	// bob's from the backup, and late what came for him since.
+	before, after, late []string
+	token               string
+}
+
+// newPast lives, makes a backup and lives on.
+func newPast(t *testing.T) *past {
+	h := newHome(t)
+	p := &past{home: h, lived: h.live()}
+	h.mustStart()
+	p.token = h.sync(p.bob, "")["next_batch"].(string)
+	p.before = h.history(p.bob, p.room)
+	h.stop()
+	p.saved = h.save()
+	h.mustStart()
+	for _, txn := range []string{"late1", "late2"} {
+		p.late = append(p.late, h.send(p.alice, p.room, txn, "after the backup"))
+	}
+	// The directory notes what it has read when it means something to it.
+	p.late = append(p.late, h.call(p.alice, "PUT", "/rooms/"+url.PathEscape(p.room)+"/state/m.room.topic", object{"topic": "late"})["event_id"].(string))
+	p.note("after the backup")
+	h.call(p.alice, "PUT", "/directory/room/"+url.PathEscape("#late:localhost"), object{"room_id": p.room})
+	h.sync(p.bob, "")
+	p.after = h.history(p.bob, p.room)
+	h.stop()
+	return p
+}
+
+// note changes bob's account data.
+func (p *past) note(text string) {
+	p.Helper()
+	p.call(p.bob, "PUT", "/user/"+url.PathEscape(p.bob.id)+"/account_data/org.example.note", object{"note": text})
+}
+
+// noteArrives fails unless a token brings the note, perhaps after an older one.
+func (p *past) noteArrives(token, want string) {
+	p.Helper()
+	var got any
+	for got != want {
+		answer := p.sync(p.bob, token)
+		if answer["next_batch"] == token {
+			p.Fatalf("bob's note is %v, want %s", got, want)
+		}
+		token = answer["next_batch"].(string)
+		for _, e := range list(dig(answer, "account_data", "events")) {
+			if dig(e, "type") == "org.example.note" {
+				got = dig(e, "content", "note")
+			}
+		}
+	}
+}
+
+// complete fails unless the room is as if nothing had been restored, and goes on.
+func (p *past) complete() {
+	p.Helper()
+	p.sync(p.bob, "")
+	if got := p.history(p.bob, p.room); !slices.Equal(got, p.after) {
+		p.Fatalf("the room has %v, had %v", got, p.after)
+	}
+	if got := timeline(p.sync(p.bob, p.token), p.room); !slices.Equal(got, p.late) {
+		p.Fatalf("the token of the backup gives %v, want %v", got, p.late)
+	}
+	if again := p.send(p.alice, p.room, "late2", "after the backup"); again != p.late[1] {
+		p.Fatalf("a retried transaction gives %s, was %s", again, p.late[1])
+	}
+	p.goesOn()
+}
+
+// goesOn fails unless what is sent arrives.
+func (p *past) goesOn() {
+	p.Helper()
+	since := p.sync(p.bob, "")["next_batch"].(string)
+	new := p.send(p.alice, p.room, "after all", "it goes on")
+	if got := timeline(p.sync(p.bob, since), p.room); !slices.Equal(got, []string{new}) {
+		p.Fatalf("what is new gives %v, want %s", got, new)
+	}
+}
+
+// refuses fails unless the servers stop because of what is wrong, and status
+// says what to do.
+func (p *past) refuses(why error, finding string) {
+	p.Helper()
+	if err := p.start(); !errors.Is(err, why) {
+		p.Fatalf("the servers start, or stop because of %v, want %v", err, why)
+	}
+	text := p.status()
+	if !strings.Contains(text, finding) {
+		p.Fatalf("status does not say %q:\n%s", finding, text)
+	}
+}
+
+func (p *past) status() string {
+	p.Helper()
+	var out bytes.Buffer
+	if err := p.open(func(i *Installation) error {
+		r, err := Status(p.Context(), i)
+		if err != nil {
+			return err
+		}
+		return r.Text(&out)
+	}); err != nil {
+		p.Fatal(err)
+	}
+	return out.String()
+}
+
+// admin runs a command's work.
+func (p *past) admin(f func(i *Installation, out *bytes.Buffer) error) string {
+	p.Helper()
+	var out bytes.Buffer
+	if err := p.open(func(i *Installation) error { return f(i, &out) }); err != nil {
+		p.Fatal(err)
+	}
+	return out.String()
+}
+
+// TestRestored: each store, and the log, put back to an earlier copy beside the
+// others as they are. The rows of the table in docs/backup.md.
+func TestRestored(t *testing.T) {
+	t.Run("room server", func(t *testing.T) {
+		p := newPast(t)
+		p.restore(p.saved, "roomserver.db")
+		if text := p.status(); !strings.Contains(text, "they are made again from room.input") {
+			t.Fatal(text)
+		}
+		p.mustStart()
+		p.complete()
+	})
+	t.Run("sync", func(t *testing.T) {
+		p := newPast(t)
+		p.restore(p.saved, "syncapi.db")
+		p.mustStart()
+		p.complete()
+	})
+	t.Run("directory", func(t *testing.T) {
+		p := newPast(t)
+		p.restore(p.saved, "directoryapi.db")
+		p.mustStart()
+		p.complete()
+		if status, _ := p.try(p.bob, "GET", "/directory/room/"+url.PathEscape("#late:localhost"), object{}); status != http.StatusNotFound {
+			t.Fatalf("an alias that the backup lacks: %d", status)
+		}
+		p.call(p.bob, "GET", "/directory/room/"+url.PathEscape(p.alias), object{})
+	})
+	t.Run("users", func(t *testing.T) {
+		p := newPast(t)
+		p.restore(p.saved, "userapi.db")
+		if text := p.status(); !strings.Contains(text, "what is current is published anew") {
+			t.Fatal(text)
+		}
+		p.mustStart()
+		p.complete()
+		p.noteArrives(p.token, "\u00fc")
+		since := p.sync(p.bob, "")["next_batch"].(string)
+		p.note("again")
+		p.noteArrives(since, "again")
+	})
+	t.Run("log", testLogRestored)
+	t.Run("log lost", testLogLost)
+	t.Run("room server and log", testPastRestored)
+}
+
+// testLogRestored: the log alone is older. The stores have all that was in it.
+func testLogRestored(t *testing.T) {
+	p := newPast(t)
+	p.restore(p.saved, "log.db")
+	p.refuses(consumer.ErrTopicShorter, "the topic ends before what was read of it")
+	shown := p.admin(func(i *Installation, out *bytes.Buffer) error {
+		return ResetPlaces(t.Context(), i, Reset{Partition: -1, To: "end"}, out)
+	})
+	if !strings.Contains(shown, "nothing is lost: what was read is in the room server's store") || !strings.Contains(shown, "say --yes") {
+		t.Fatal(shown)
+	}
+	p.refuses(consumer.ErrTopicShorter, "log reset")
+	p.admin(func(i *Installation, out *bytes.Buffer) error {
+		return ResetPlaces(t.Context(), i, Reset{Partition: -1, To: "end", Yes: true}, out)
+	})
+	p.mustStart()
+	p.complete()
+	p.noteArrives(p.token, "after the backup")
+}
+
+// testLogLost: there is another log, with nothing in it.
+func testLogLost(t *testing.T) {
+	p := newPast(t)
+	p.restore(t.TempDir(), "log.db")
+	if err := p.start(); err == nil || !strings.Contains(err.Error(), "is not the one that") {
+		t.Fatalf("the servers start on another log: %v", err)
+	}
+	p.admin(func(i *Installation, out *bytes.Buffer) error {
+		return ResetPlaces(t.Context(), i, Reset{Partition: -1, To: "start", Yes: true}, out)
+	})
+	p.mustStart()
+	p.complete()
+	p.noteArrives(p.token, "after the backup")
+}
+
+// testPastRestored: the room server's store and the log are older, so that
+// positions are given again that the views know as something else.
+func testPastRestored(t *testing.T) {
+	p := newPast(t)
+	p.restore(p.saved, "log.db", "roomserver.db")
+	p.refuses(consumer.ErrAhead, "dendrite-admin rebuild directory")
+	if text := p.status(); !strings.Contains(text, "dendrite-admin rebuild sync") {
+		t.Fatal(text)
+	}
+	for _, view := range readers() {
+		p.admin(func(i *Installation, out *bytes.Buffer) error { return Rebuild(t.Context(), i, view, out) })
+	}
+	p.mustStart()
+	p.sync(p.bob, "")
+	if got := p.history(p.bob, p.room); !slices.Equal(got, p.before) {
+		t.Fatalf("the room has %v, in the backup it had %v", got, p.before)
+	}
+	p.goesOn()
+	if got := timeline(p.sync(p.bob, p.token), p.room); len(got) != 1 {
+		t.Fatalf("the token of the backup gives %v", got)
+	}
+}
