@@ -99,9 +99,9 @@ func (p *progress) reached(want []int64) (bool, <-chan struct{}) {
 	return true, nil
 }
 
-// Ready fails if the view is of a past that is not there any more: if the store
-// of the room server and the log were put back to an earlier copy, and the view
-// was not.
+// Ready waits until the view holds all that was there when it was called. It
+// fails if the view is of a past that is not there any more: if the store of the
+// room server and the log were put back to an earlier copy, and the view was not.
 func (s *Server) Ready(ctx context.Context) error {
 	if s.checked.Load() {
 		return nil
@@ -115,6 +115,9 @@ func (s *Server) Ready(ctx context.Context) error {
 	s.progress.mu.Unlock()
 	if err := consumer.CheckAhead(ctx, s.log, roomserver.TopicOutput, applied, heads, roomserver.OutputSeq); err != nil {
 		return fmt.Errorf("directoryapi: %w", err)
+	}
+	if err := s.CaughtUp(ctx); err != nil {
+		return err
 	}
 	s.checked.Store(true)
 	return nil

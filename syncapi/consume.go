@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -133,6 +134,30 @@ func (c *consumer) place(ctx context.Context, s *source, o storage.Offset) error
 		return fmt.Errorf("syncapi: topic %s/%d starts at offset %d, after offset %d that the view needs", s.topic, s.partition, start, o.Next)
 	default:
 		s.next, s.seq = o.Next, o.Seq
+	}
+	if o.TopicID == "" && start < end && s.topic == roomapi.TopicOutput {
+		return c.beginning(ctx, s)
+	}
+	return nil
+}
+
+// beginning fails if a view that has nothing yet would wait for ever for records
+// of before the topic's beginning.
+func (c *consumer) beginning(ctx context.Context, s *source) error {
+	records, err := c.log.Read(ctx, s.topic, s.partition, s.next, readBytes)
+	if err != nil {
+		return fmt.Errorf("syncapi: the beginning of %s/%d: %w", s.topic, s.partition, err)
+	}
+	lowest := int64(math.MaxInt64)
+	for _, r := range records {
+		seq, err := roomapi.OutputSeq(r.Value)
+		if err != nil {
+			return fmt.Errorf("syncapi: %s/%d at offset %d: %w", s.topic, s.partition, r.Offset, err)
+		}
+		lowest = min(lowest, seq)
+	}
+	if lowest > s.seq+1 {
+		return fmt.Errorf("syncapi: topic %s/%d begins at seq %d, and the view needs all from %d on", s.topic, s.partition, lowest, s.seq+1)
 	}
 	return nil
 }

@@ -74,6 +74,12 @@ func (s *Store) PutPosition(ctx context.Context, tx *sqldb.Tx, partition int, p 
 	return err
 }
 
+// FirstSeq is the Seq up to which a partition's were given before the topics had
+// as many partitions as now; 0 if they always had.
+func (s *Store) FirstSeq(ctx context.Context, tx *sqldb.Tx, partition int) (seq int64, err error) {
+	return seq, tx.QueryRow(ctx, `SELECT COALESCE(MAX(first_seq), 0) FROM positions WHERE partition_id = $1`, partition).Scan(&seq)
+}
+
 // HighestSeq is the highest Seq of any partition, also of one that is not there
 // any more.
 func (s *Store) HighestSeq(ctx context.Context, tx *sqldb.Tx) (seq int64, err error) {
@@ -110,7 +116,7 @@ func Repartition(ctx context.Context, tx *sqldb.Tx, partitions int, seq int64) e
 		return fmt.Errorf("roomserver/storage: positions: %w", err)
 	}
 	for p := range partitions {
-		if _, err := tx.Exec(ctx, `INSERT INTO positions (partition_id, seq, others) VALUES ($1, $2, $3)`, p, seq, others); err != nil {
+		if _, err := tx.Exec(ctx, `INSERT INTO positions (partition_id, seq, others, first_seq) VALUES ($1, $2, $3, $4)`, p, seq, others, seq); err != nil {
 			return fmt.Errorf("roomserver/storage: positions: %w", err)
 		}
 	}

@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -224,6 +225,7 @@ func TestRestored(t *testing.T) {
 	})
 	t.Run("log", testLogRestored)
 	t.Run("log lost", testLogLost)
+	t.Run("log lost after other partitions", testLogLostRepartitioned)
 	t.Run("room server and log", testPastRestored)
 }
 
@@ -282,5 +284,48 @@ func testPastRestored(t *testing.T) {
 	p.goesOn()
 	if got := timeline(p.sync(p.bob, p.token), p.room); len(got) != 1 {
 		t.Fatalf("the token of the backup gives %v", got)
+	}
+}
+
+// testLogLostRepartitioned: what is published again is only what belongs to the
+// partitions that there are, and views of nothing know how to go on, or say that
+// they do not.
+func testLogLostRepartitioned(t *testing.T) {
+	old := newHome(t)
+	l := old.live()
+	h := old.sibling()
+	h.config.EventLog.Partitions = 3
+	if err := old.repartitionTo(t.Context(), h, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	p := &past{home: h, lived: l}
+	h.mustStart()
+	sent := h.send(l.alice, l.room, "sent", "in another partition")
+	token := h.sync(l.bob, "")["next_batch"].(string)
+	all := h.history(l.bob, l.room)
+	h.stop()
+	p.restore(t.TempDir(), "log.db")
+	p.admin(func(i *Installation, out *bytes.Buffer) error {
+		return ResetPlaces(t.Context(), i, Reset{Partition: -1, To: "start", Yes: true}, out)
+	})
+	p.admin(func(i *Installation, out *bytes.Buffer) error { return Rebuild(t.Context(), i, directoryConsumer, out) })
+	h.mustStart()
+	if a := h.call(l.bob, "GET", "/publicRooms", object{}); len(list(a["chunk"])) != 1 || dig(list(a["chunk"])[0], "topic") != "moving" {
+		t.Fatalf("public rooms, rebuilt: %v", a)
+	}
+	if got := h.history(l.bob, l.room); !slices.Equal(got, all) {
+		t.Fatalf("the room has %v, had %v", got, all)
+	}
+	if got := timeline(h.sync(l.bob, l.since), l.room); !slices.Equal(got, append(slices.Clone(l.missed), sent)) {
+		t.Fatalf("an old token gives %v", got)
+	}
+	new := h.send(l.alice, l.room, "new", "it goes on")
+	if got := timeline(h.sync(l.bob, token), l.room); !slices.Equal(got, []string{new}) {
+		t.Fatalf("what is new gives %v, want %s", got, new)
+	}
+	h.stop()
+	p.admin(func(i *Installation, out *bytes.Buffer) error { return Rebuild(t.Context(), i, syncConsumer, out) })
+	if err := h.start(); err == nil || !strings.Contains(err.Error(), "the view needs all from 1 on") {
+		t.Fatalf("a view of nothing starts in the middle: %v", err)
 	}
 }

@@ -39,7 +39,7 @@ func Rebuild(ctx context.Context, i *Installation, consumer string, out io.Write
 			if p.Store != store || p.Consumer == syncConsumer { // whose offsets are cleared with the rest
 				continue
 			}
-			p.Next, p.TopicID = -1, ""
+			p.Next, p.TopicID = -1, p.LogID // before the topic's beginning: see consumer.Options.Rebuild
 			if err := p.put(ctx, tx); err != nil {
 				return err
 			}
