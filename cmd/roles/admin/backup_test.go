@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/matrix-org/dendrite/common/consumer"
+	"github.com/matrix-org/dendrite/common/eventlog"
+	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 )
 
 // save copies the files of a stopped installation.
@@ -227,6 +230,8 @@ func TestRestored(t *testing.T) {
 	t.Run("log lost", testLogLost)
 	t.Run("log lost after other partitions", testLogLostRepartitioned)
 	t.Run("room server and log", testPastRestored)
+	t.Run("users and log", testPastUsersRestored)
+	t.Run("room server, records dropped", testRecordsDropped)
 }
 
 // testLogRestored: the log alone is older. The stores have all that was in it.
@@ -327,5 +332,56 @@ func testLogLostRepartitioned(t *testing.T) {
 	p.admin(func(i *Installation, out *bytes.Buffer) error { return Rebuild(t.Context(), i, syncConsumer, out) })
 	if err := h.start(); err == nil || !strings.Contains(err.Error(), "the view needs all from 1 on") {
 		t.Fatalf("a view of nothing starts in the middle: %v", err)
+	}
+}
+
+// testPastUsersRestored: the user-api's store and the log are older.
+func testPastUsersRestored(t *testing.T) {
+	p := newPast(t)
+	p.restore(p.saved, "log.db", "userapi.db")
+	p.refuses(consumer.ErrTopicShorter, "sync has applied")
+	p.admin(func(i *Installation, out *bytes.Buffer) error {
+		return ResetPlaces(t.Context(), i, Reset{Partition: -1, To: "end", Yes: true}, out)
+	})
+	p.refuses(consumer.ErrAhead, "dendrite-admin rebuild sync")
+	p.admin(func(i *Installation, out *bytes.Buffer) error { return Rebuild(t.Context(), i, syncConsumer, out) })
+	p.mustStart()
+	p.complete()
+	since := p.sync(p.bob, "")["next_batch"].(string)
+	p.note("anew")
+	p.noteArrives(since, "anew")
+}
+
+// dropped is a log that has dropped the beginning of room.input.
+type dropped struct{ eventlog.Log }
+
+func (l dropped) Bounds(ctx context.Context, topic string, partition int) (start, end int64, err error) {
+	start, end, err = l.Log.Bounds(ctx, topic, partition)
+	if topic == roomapi.TopicInput {
+		start = end
+	}
+	return start, end, err
+}
+
+// testRecordsDropped: the room server's store is older than what the log holds.
+func testRecordsDropped(t *testing.T) {
+	p := newPast(t)
+	p.restore(p.saved, "roomserver.db")
+	at := eventlog.PartitionFor(p.room, p.config.EventLog.Partitions)
+	text := p.admin(func(i *Installation, out *bytes.Buffer) error {
+		i.Log = dropped{i.Log}
+		r, err := Status(t.Context(), i)
+		if err != nil {
+			return err
+		}
+		if err := r.Text(out); err != nil {
+			return err
+		}
+		return ResetPlaces(t.Context(), i, Reset{Consumer: "rooms", Partition: at, To: "start"}, out)
+	})
+	for _, want := range []string{"rooms: records were dropped before they were read", "restore a newer copy of the room server's store", "3 records that the log dropped are never handled"} {
+		if !strings.Contains(text, want) {
+			t.Fatalf("%q is not in\n%s", want, text)
+		}
 	}
 }

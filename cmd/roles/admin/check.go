@@ -43,7 +43,7 @@ func (i *Installation) check(ctx context.Context, places []Place) ([]Finding, er
 		if p.Wrong != "" {
 			out = append(out, Finding{p.Topic, p.Partition, p.Consumer + ": " + p.Wrong, "dendrite-admin log reset", false})
 		}
-		if p.Topic == roomapi.TopicInput && (p.Lag > 0 || p.Wrong != "") {
+		if p.Topic == roomapi.TopicInput && p.Lag > 0 {
 			unread[p.Partition] = true
 		}
 	}

@@ -303,7 +303,7 @@ func cursorArgs(t sqldb.Table, cursor string) ([]any, error) {
 			if err := json.Unmarshal(v, &s); err != nil {
 				return nil, err
 			}
-			args[n] = s
+			args[n] = &text{sql.Null[string]{V: s, Valid: true}} // as it is stored: see sqldb's texts
 			continue
 		}
 		i, err := strconv.ParseInt(string(v), 10, 64)
