@@ -97,6 +97,16 @@ func newPast(t *testing.T) *past {
 	return p
 }
 
+// copy is the same past in a folder of its own.
+func (p *past) copy(t *testing.T) *past {
+	h := newHome(t)
+	h.config.Global.PrivateKey = p.config.Global.PrivateKey
+	copyFiles(t, p.config.Global.DataDir, h.config.Global.DataDir, "")
+	o := *p
+	o.home = h
+	return &o
+}
+
 // note changes bob's account data.
 func (p *past) note(text string) {
 	p.Helper()
@@ -188,8 +198,9 @@ func (p *past) admin(f func(i *Installation, out *bytes.Buffer) error) string {
 // TestRestored: each store, and the log, put back to an earlier copy beside the
 // others as they are. The rows of the table in docs/backup.md.
 func TestRestored(t *testing.T) {
+	template := newPast(t)
 	t.Run("room server", func(t *testing.T) {
-		p := newPast(t)
+		p := template.copy(t)
 		p.restore(p.saved, "roomserver.db")
 		if text := p.status(); !strings.Contains(text, "they are made again from room.input") {
 			t.Fatal(text)
@@ -198,13 +209,13 @@ func TestRestored(t *testing.T) {
 		p.complete()
 	})
 	t.Run("sync", func(t *testing.T) {
-		p := newPast(t)
+		p := template.copy(t)
 		p.restore(p.saved, "syncapi.db")
 		p.mustStart()
 		p.complete()
 	})
 	t.Run("directory", func(t *testing.T) {
-		p := newPast(t)
+		p := template.copy(t)
 		p.restore(p.saved, "directoryapi.db")
 		p.mustStart()
 		p.complete()
@@ -214,7 +225,7 @@ func TestRestored(t *testing.T) {
 		p.call(p.bob, "GET", "/directory/room/"+url.PathEscape(p.alias), object{})
 	})
 	t.Run("users", func(t *testing.T) {
-		p := newPast(t)
+		p := template.copy(t)
 		p.restore(p.saved, "userapi.db")
 		if text := p.status(); !strings.Contains(text, "what is current is published anew") {
 			t.Fatal(text)
@@ -226,28 +237,27 @@ func TestRestored(t *testing.T) {
 		p.note("again")
 		p.noteArrives(since, "again")
 	})
-	t.Run("log", testLogRestored)
-	t.Run("log lost", testLogLost)
+	t.Run("log", func(t *testing.T) { testLogRestored(template.copy(t)) })
+	t.Run("log lost", func(t *testing.T) { testLogLost(template.copy(t)) })
 	t.Run("log lost after other partitions", testLogLostRepartitioned)
-	t.Run("room server and log", testPastRestored)
-	t.Run("users and log", testPastUsersRestored)
-	t.Run("room server, records dropped", testRecordsDropped)
+	t.Run("room server and log", func(t *testing.T) { testPastRestored(template.copy(t)) })
+	t.Run("users and log", func(t *testing.T) { testPastUsersRestored(template.copy(t)) })
+	t.Run("room server, records dropped", func(t *testing.T) { testRecordsDropped(template.copy(t)) })
 }
 
 // testLogRestored: the log alone is older. The stores have all that was in it.
-func testLogRestored(t *testing.T) {
-	p := newPast(t)
+func testLogRestored(p *past) {
 	p.restore(p.saved, "log.db")
 	p.refuses(consumer.ErrTopicShorter, "the topic ends before what was read of it")
 	shown := p.admin(func(i *Installation, out *bytes.Buffer) error {
-		return ResetPlaces(t.Context(), i, Reset{Partition: -1, To: "end"}, out)
+		return ResetPlaces(p.Context(), i, Reset{Partition: -1, To: "end"}, out)
 	})
 	if !strings.Contains(shown, "nothing is lost: what was read is in the room server's store") || !strings.Contains(shown, "say --yes") {
-		t.Fatal(shown)
+		p.Fatal(shown)
 	}
 	p.refuses(consumer.ErrTopicShorter, "log reset")
 	p.admin(func(i *Installation, out *bytes.Buffer) error {
-		return ResetPlaces(t.Context(), i, Reset{Partition: -1, To: "end", Yes: true}, out)
+		return ResetPlaces(p.Context(), i, Reset{Partition: -1, To: "end", Yes: true}, out)
 	})
 	p.mustStart()
 	p.complete()
@@ -255,14 +265,13 @@ func testLogRestored(t *testing.T) {
 }
 
 // testLogLost: there is another log, with nothing in it.
-func testLogLost(t *testing.T) {
-	p := newPast(t)
-	p.restore(t.TempDir(), "log.db")
+func testLogLost(p *past) {
+	p.restore(p.TempDir(), "log.db")
 	if err := p.start(); err == nil || !strings.Contains(err.Error(), "is not the one that") {
-		t.Fatalf("the servers start on another log: %v", err)
+		p.Fatalf("the servers start on another log: %v", err)
 	}
 	p.admin(func(i *Installation, out *bytes.Buffer) error {
-		return ResetPlaces(t.Context(), i, Reset{Partition: -1, To: "start", Yes: true}, out)
+		return ResetPlaces(p.Context(), i, Reset{Partition: -1, To: "start", Yes: true}, out)
 	})
 	p.mustStart()
 	p.complete()
@@ -271,24 +280,23 @@ func testLogLost(t *testing.T) {
 
 // testPastRestored: the room server's store and the log are older, so that
 // positions are given again that the views know as something else.
-func testPastRestored(t *testing.T) {
-	p := newPast(t)
+func testPastRestored(p *past) {
 	p.restore(p.saved, "log.db", "roomserver.db")
 	p.refuses(consumer.ErrAhead, "dendrite-admin rebuild directory")
 	if text := p.status(); !strings.Contains(text, "dendrite-admin rebuild sync") {
-		t.Fatal(text)
+		p.Fatal(text)
 	}
 	for _, view := range readers() {
-		p.admin(func(i *Installation, out *bytes.Buffer) error { return Rebuild(t.Context(), i, view, out) })
+		p.admin(func(i *Installation, out *bytes.Buffer) error { return Rebuild(p.Context(), i, view, out) })
 	}
 	p.mustStart()
 	p.sync(p.bob, "")
 	if got := p.history(p.bob, p.room); !slices.Equal(got, p.before) {
-		t.Fatalf("the room has %v, in the backup it had %v", got, p.before)
+		p.Fatalf("the room has %v, in the backup it had %v", got, p.before)
 	}
 	p.goesOn()
 	if got := timeline(p.sync(p.bob, p.token), p.room); len(got) != 1 {
-		t.Fatalf("the token of the backup gives %v", got)
+		p.Fatalf("the token of the backup gives %v", got)
 	}
 }
 
@@ -336,15 +344,14 @@ func testLogLostRepartitioned(t *testing.T) {
 }
 
 // testPastUsersRestored: the user-api's store and the log are older.
-func testPastUsersRestored(t *testing.T) {
-	p := newPast(t)
+func testPastUsersRestored(p *past) {
 	p.restore(p.saved, "log.db", "userapi.db")
 	p.refuses(consumer.ErrTopicShorter, "sync has applied")
 	p.admin(func(i *Installation, out *bytes.Buffer) error {
-		return ResetPlaces(t.Context(), i, Reset{Partition: -1, To: "end", Yes: true}, out)
+		return ResetPlaces(p.Context(), i, Reset{Partition: -1, To: "end", Yes: true}, out)
 	})
 	p.refuses(consumer.ErrAhead, "dendrite-admin rebuild sync")
-	p.admin(func(i *Installation, out *bytes.Buffer) error { return Rebuild(t.Context(), i, syncConsumer, out) })
+	p.admin(func(i *Installation, out *bytes.Buffer) error { return Rebuild(p.Context(), i, syncConsumer, out) })
 	p.mustStart()
 	p.complete()
 	since := p.sync(p.bob, "")["next_batch"].(string)
@@ -364,24 +371,23 @@ func (l dropped) Bounds(ctx context.Context, topic string, partition int) (start
 }
 
 // testRecordsDropped: the room server's store is older than what the log holds.
-func testRecordsDropped(t *testing.T) {
-	p := newPast(t)
+func testRecordsDropped(p *past) {
 	p.restore(p.saved, "roomserver.db")
 	at := eventlog.PartitionFor(p.room, p.config.EventLog.Partitions)
 	text := p.admin(func(i *Installation, out *bytes.Buffer) error {
 		i.Log = dropped{i.Log}
-		r, err := Status(t.Context(), i)
+		r, err := Status(p.Context(), i)
 		if err != nil {
 			return err
 		}
 		if err := r.Text(out); err != nil {
 			return err
 		}
-		return ResetPlaces(t.Context(), i, Reset{Consumer: "rooms", Partition: at, To: "start"}, out)
+		return ResetPlaces(p.Context(), i, Reset{Consumer: "rooms", Partition: at, To: "start"}, out)
 	})
 	for _, want := range []string{"rooms: records were dropped before they were read", "restore a newer copy of the room server's store", "3 records that the log dropped are never handled"} {
 		if !strings.Contains(text, want) {
-			t.Fatalf("%q is not in\n%s", want, text)
+			p.Fatalf("%q is not in\n%s", want, text)
 		}
 	}
 }
