@@ -90,22 +90,9 @@ func (s *Store) HighestSeq(ctx context.Context, tx *sqldb.Tx) (seq int64, err er
 // says; all of them go on behind the Seq, and behind all numbers given to events
 // without one.
 func Repartition(ctx context.Context, tx *sqldb.Tx, partitions int, seq int64) error {
-	type room struct {
-		nid, partition int64
-		id             string
-	}
-	rooms, err := collect(ctx, tx, func(r scanner) (v room, err error) { return v, r.Scan(&v.nid, &v.id, &v.partition) },
-		`SELECT room_nid, room_id, partition_id FROM rooms`)
-	if err != nil {
-		return fmt.Errorf("roomserver/storage: rooms: %w", err)
-	}
-	for _, r := range rooms {
-		p := int64(eventlog.PartitionFor(r.id, partitions))
-		if p == r.partition {
-			continue
-		}
-		if _, err := tx.Exec(ctx, `UPDATE rooms SET partition_id = $1 WHERE room_nid = $2`, p, r.nid); err != nil {
-			return fmt.Errorf("roomserver/storage: %s: %w", r.id, err)
+	for _, table := range []string{"rooms", "set_aside"} {
+		if err := repartition(ctx, tx, table, partitions); err != nil {
+			return fmt.Errorf("roomserver/storage: %s: %w", table, err)
 		}
 	}
 	var others int64
@@ -118,6 +105,29 @@ func Repartition(ctx context.Context, tx *sqldb.Tx, partitions int, seq int64) e
 	for p := range partitions {
 		if _, err := tx.Exec(ctx, `INSERT INTO positions (partition_id, seq, others, first_seq) VALUES ($1, $2, $3, $4)`, p, seq, others, seq); err != nil {
 			return fmt.Errorf("roomserver/storage: positions: %w", err)
+		}
+	}
+	return nil
+}
+
+// repartition gives a table's rows the partitions that their room IDs say.
+func repartition(ctx context.Context, tx *sqldb.Tx, table string, partitions int) error {
+	type row struct {
+		id        string
+		partition int64
+	}
+	rows, err := collect(ctx, tx, func(r scanner) (v row, err error) { return v, r.Scan(&v.id, &v.partition) },
+		`SELECT DISTINCT room_id, partition_id FROM `+table)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		p := int64(eventlog.PartitionFor(r.id, partitions))
+		if p == r.partition {
+			continue
+		}
+		if _, err := tx.Exec(ctx, `UPDATE `+table+` SET partition_id = $1 WHERE room_id = $2`, p, r.id); err != nil {
+			return err
 		}
 	}
 	return nil
