@@ -6,6 +6,10 @@ import (
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
 
+// LeaseGroup is the format of the name of the leases of who writes rows: of so
+// many partitions of room.output, and behind them of so many of user.output.
+const LeaseGroup = "syncapi/rows/%d+%d"
+
 // Offset says how far a partition of a topic has been applied.
 type Offset struct {
 	Topic     string

@@ -36,26 +36,26 @@ type component struct {
 }
 
 // leaseTables are those of common/lease.
-var leaseTables = []string{"lease_partitions", "lease_members"}
+func leaseTables() []string { return []string{"lease_partitions", "lease_members"} }
 
 func components() []component {
 	return []component{
 		{"roomserver", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := rooms.New(ctx, db)
 			return err
-		}), leasePlaces, leaseTables, repartitionRooms},
+		}), leasePlaces, leaseTables(), repartitionRooms},
 		{"userapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := users.New(ctx, db, userapi.UserOutputPartitions)
 			return err
-		}), leasePlaces, leaseTables, nil},
+		}), leasePlaces, leaseTables(), nil},
 		{"directoryapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := directory.New(ctx, db)
 			return err
-		}), directoryPlaces, leaseTables, repartitionDirectory},
-		{"syncapi", func(ctx context.Context, db *sqldb.DB) error {
+		}), directoryPlaces, leaseTables(), repartitionDirectory},
+		{"syncapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := syncs.Open(ctx, db)
 			return err
-		}, syncPlaces, []string{"offsets"}, nil},
+		}), syncPlaces, append(leaseTables(), "offsets"), nil},
 	}
 }
 

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
@@ -133,6 +134,8 @@ func directoryPlaces(ctx context.Context, db *sqldb.DB) ([]Place, error) {
 	return out, err
 }
 
+// syncPlaces reads the sync-api's offsets, and who writes the rows that they are
+// stored with.
 func syncPlaces(ctx context.Context, db *sqldb.DB) ([]Place, error) {
 	store, err := syncs.Open(ctx, db)
 	if err != nil {
@@ -148,7 +151,23 @@ func syncPlaces(ctx context.Context, db *sqldb.DB) ([]Place, error) {
 			out = append(out, Place{Consumer: syncConsumer, Topic: topic, Partition: o.Partition, TopicID: o.TopicID, Next: o.Next, Seq: o.Seq})
 		}
 	}
-	return out, nil
+	leases, err := lease.Places(ctx, db)
+	for _, l := range leases {
+		var rooms, users int
+		if _, err := fmt.Sscanf(l.Group, syncs.LeaseGroup, &rooms, &users); err != nil || !l.Live {
+			continue
+		}
+		owned := Place{Consumer: syncConsumer, Topic: roomapi.TopicOutput, Partition: l.Partition}
+		if l.Partition >= rooms {
+			owned.Topic, owned.Partition = userapi.TopicUserOutput, l.Partition-rooms
+		}
+		at := slices.IndexFunc(out, func(p Place) bool { return p.Topic == owned.Topic && p.Partition == owned.Partition })
+		if at < 0 {
+			at, out = len(out), append(out, owned)
+		}
+		out[at].Owner, out[at].Address, out[at].Live = l.Owner, l.Address, true
+	}
+	return out, err
 }
 
 // put stores a place in its component's way.
