@@ -141,8 +141,9 @@ func (c *consumer) place(ctx context.Context, s *source, o storage.Offset) error
 	return nil
 }
 
-// beginning fails if a view that has nothing yet would wait for ever for records
-// of before the topic's beginning.
+// beginning finds out if a view that has nothing yet lacks what came before the
+// topic's beginning: records are not always in order, but what lacks among the
+// first of them will not come.
 func (c *consumer) beginning(ctx context.Context, s *source) error {
 	records, err := c.log.Read(ctx, s.topic, s.partition, s.next, readBytes)
 	if err != nil {
@@ -156,9 +157,7 @@ func (c *consumer) beginning(ctx context.Context, s *source) error {
 		}
 		lowest = min(lowest, seq)
 	}
-	if lowest > s.seq+1 {
-		return fmt.Errorf("syncapi: topic %s/%d begins at seq %d, and the view needs all from %d on", s.topic, s.partition, lowest, s.seq+1)
-	}
+	s.lost = s.lost || lowest > s.seq+1
 	return nil
 }
 

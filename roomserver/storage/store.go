@@ -95,6 +95,9 @@ func Repartition(ctx context.Context, tx *sqldb.Tx, partitions int, seq int64) e
 			return fmt.Errorf("roomserver/storage: %s: %w", table, err)
 		}
 	}
+	if err := repartitionOutOfRoom(ctx, tx, partitions); err != nil {
+		return fmt.Errorf("roomserver/storage: out_of_room: %w", err)
+	}
 	var others int64
 	if err := tx.QueryRow(ctx, `SELECT COALESCE(MAX(others), 0) FROM positions`).Scan(&others); err != nil {
 		return fmt.Errorf("roomserver/storage: positions: %w", err)
@@ -127,6 +130,27 @@ func repartition(ctx context.Context, tx *sqldb.Tx, table string, partitions int
 			continue
 		}
 		if _, err := tx.Exec(ctx, `UPDATE `+table+` SET partition_id = $1 WHERE room_id = $2`, p, r.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// repartitionOutOfRoom does so for the numbers of outputs, by which out_of_room
+// is listed; they keep their Seqs.
+func repartitionOutOfRoom(ctx context.Context, tx *sqldb.Tx, partitions int) error {
+	type row struct {
+		room, user string
+		nid        int64
+	}
+	rows, err := collect(ctx, tx, func(r scanner) (v row, err error) { return v, r.Scan(&v.room, &v.user, &v.nid) },
+		`SELECT room_id, user_id, output_nid FROM out_of_room WHERE output_nid > 0`)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		nid := EventNID(eventlog.PartitionFor(r.room, partitions), r.nid-EventNID(Partition(r.nid), 0))
+		if _, err := tx.Exec(ctx, `UPDATE out_of_room SET output_nid = $1 WHERE room_id = $2 AND user_id = $3`, nid, r.room, r.user); err != nil {
 			return err
 		}
 	}

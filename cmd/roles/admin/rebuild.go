@@ -7,6 +7,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 	directory "github.com/matrix-org/dendrite/directoryapi/storage"
+	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	syncs "github.com/matrix-org/dendrite/syncapi/storage"
 )
 
@@ -35,16 +36,20 @@ func Rebuild(ctx context.Context, i *Installation, consumer string, out io.Write
 	}
 	db := i.Stores[store]
 	err = db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := clear(ctx, tx); err != nil {
+			return err
+		}
 		for _, p := range places {
-			if p.Store != store || p.Consumer == syncConsumer { // whose offsets are cleared with the rest
+			if p.Store != store || p.Topic != roomapi.TopicOutput {
 				continue
 			}
-			p.Next, p.TopicID = -1, p.LogID // before the topic's beginning: see consumer.Options.Rebuild
+			// Before the topic's beginning: what is there now is not all.
+			p.Next, p.Seq, p.TopicID = -1, 0, p.LogID
 			if err := p.put(ctx, tx); err != nil {
 				return err
 			}
 		}
-		return clear(ctx, tx)
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", store, err)
