@@ -15,8 +15,8 @@ func (h *home) onKafka() *home {
 	return h
 }
 
-// TestMoveToCluster: from the embedded log and SQLite to Kafka and PostgreSQL,
-// there to other partitions, and back.
+// TestMoveToCluster: from the embedded log to Kafka, there to other partitions,
+// and back.
 func TestMoveToCluster(t *testing.T) {
 	old := newHome(t)
 	l := old.live()
