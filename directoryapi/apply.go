@@ -3,6 +3,7 @@ package directoryapi
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -72,14 +73,14 @@ func (s *Server) apply(ctx context.Context, batch *consumer.Batch) error {
 		}
 		return nil
 	}
-	var seqs map[int]int64
-	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		var err error
-		if seqs, err = s.write(ctx, tx, changes); err != nil {
-			return err
+	seqs, err := s.commit(ctx, batch, changes)
+	var missing *gap
+	if errors.As(err, &missing) {
+		s.logger.WithError(err).Warn("The view cannot go on from here: building it anew")
+		if err = s.rebuild(ctx, missing.partition); err == nil {
+			seqs, err = s.commit(ctx, batch, changes)
 		}
-		return batch.Commit(ctx, tx)
-	})
+	}
 	if err != nil {
 		return fmt.Errorf("directoryapi: %w", err)
 	}
@@ -89,6 +90,30 @@ func (s *Server) apply(ctx context.Context, batch *consumer.Batch) error {
 	s.committed = s.now()
 	s.progress.advance(seqs)
 	return nil
+}
+
+// commit stores the effects of changes and the offsets of their batch; it returns
+// the positions after them.
+func (s *Server) commit(ctx context.Context, batch *consumer.Batch, changes []change) (seqs map[int]int64, err error) {
+	err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if seqs, err = s.write(ctx, tx, changes); err != nil {
+			return err
+		}
+		return batch.Commit(ctx, tx)
+	})
+	return seqs, err
+}
+
+// gap says that records are missing that the view has not seen: a topic may
+// begin behind them, where it was made anew.
+type gap struct {
+	partition int
+	last, seq int64
+}
+
+// Error implements error.
+func (g *gap) Error() string {
+	return fmt.Sprintf("partition %d goes from seq %d to %d: records are missing", g.partition, g.last, g.seq)
 }
 
 // maxSkip is how long batches that mean nothing to the view may go by before
@@ -132,7 +157,7 @@ func (s *Server) write(ctx context.Context, tx *sqldb.Tx, changes []change) (map
 			continue // seen before: published again after a crash
 		}
 		if c.seq != last+1 {
-			return nil, fmt.Errorf("partition %d goes from seq %d to %d: records are missing", c.partition, last, c.seq)
+			return nil, &gap{c.partition, last, c.seq}
 		}
 		if err := s.writeChange(ctx, tx, c); err != nil {
 			return nil, err

@@ -3,6 +3,7 @@ package directoryapi
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,6 +42,7 @@ type Server struct {
 	partitions int // of room.output
 	db         *storage.Database
 	caller     rpc.Caller
+	log        eventlog.Log
 	consumer   *consumer.Consumer
 	progress   *progress
 	// applied is the last Seq of each partition that the loop has applied, some
@@ -51,6 +53,8 @@ type Server struct {
 	// is told to the others through the database.
 	sole    bool
 	skipped chan map[int]int64
+	// checked is set once Ready has succeeded.
+	checked atomic.Bool
 	logger  *logrus.Entry
 	now     func() time.Time
 }
@@ -78,6 +82,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		partitions: topic.Partitions,
 		db:         db,
 		caller:     deps.Caller,
+		log:        deps.Log,
 		progress:   newProgress(topic.Partitions, seqs),
 		applied:    map[int]int64{},
 		skipped:    make(chan map[int]int64, 1),

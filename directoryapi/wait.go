@@ -2,11 +2,15 @@ package directoryapi
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	roomserver "github.com/matrix-org/dendrite/roomserver/api"
 )
 
 // lookInterval is how often the database is asked how far the view is while
@@ -49,6 +53,9 @@ func (s *Server) tellSkipped(ctx context.Context) {
 	}
 }
 
+// retryHeads is the pause after the room server did not answer.
+const retryHeads = time.Second
+
 // progress is how far the view is, as far as this instance knows.
 type progress struct {
 	mu      sync.Mutex
@@ -90,6 +97,74 @@ func (p *progress) reached(want []int64) (bool, <-chan struct{}) {
 		}
 	}
 	return true, nil
+}
+
+// Ready waits until the view holds all that was there when it was called. It
+// fails if the view is of a past that is not there any more: if the store of the
+// room server and the log were put back to an earlier copy, and the view was not.
+func (s *Server) Ready(ctx context.Context) error {
+	if s.checked.Load() {
+		return nil
+	}
+	heads, err := s.heads(ctx, true)
+	if err != nil {
+		return err
+	}
+	s.progress.mu.Lock()
+	applied := slices.Clone(s.progress.seqs)
+	s.progress.mu.Unlock()
+	if err := consumer.CheckAhead(ctx, s.log, roomserver.TopicOutput, applied, heads, roomserver.OutputSeq); err != nil {
+		return fmt.Errorf("directoryapi: %w", err)
+	}
+	if err := s.CaughtUp(ctx); err != nil {
+		return err
+	}
+	s.checked.Store(true)
+	return nil
+}
+
+// heads asks the room server how far it has come until it answers, or ctx is done.
+func (s *Server) heads(ctx context.Context, settled bool) ([]int64, error) {
+	for {
+		heads, err := roomserver.QueryHeads.Call(ctx, s.caller, &roomserver.HeadsRequest{Settled: settled})
+		if err == nil {
+			return heads.Seqs, nil
+		}
+		s.logger.WithError(err).Warn("The room server does not say how far it has come")
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("directoryapi: heads: %w", err)
+		case <-time.After(retryHeads):
+		}
+	}
+}
+
+// CaughtUp waits until the view holds all that the room server had committed
+// when it was asked, or ctx is done.
+func (s *Server) CaughtUp(ctx context.Context) error {
+	want, err := s.heads(ctx, false)
+	if err != nil {
+		return err
+	}
+	look := time.NewTicker(lookInterval)
+	defer look.Stop()
+	for {
+		ok, changed := s.progress.reached(want)
+		if ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("directoryapi: the view is behind: %w", ctx.Err())
+		case <-changed:
+		case <-look.C:
+			seqs, err := s.db.Positions(ctx)
+			if err != nil {
+				return err
+			}
+			s.progress.advance(seqs)
+		}
+	}
 }
 
 // wait returns once the view has applied what is wanted; 503 if that takes

@@ -113,6 +113,12 @@ func (s *Server) republish(ctx context.Context, partition int) error {
 		return err
 	}
 	head := s.heads.get().Seqs[partition]
+	if err := s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
+		s.published[partition], err = s.store.FirstSeq(ctx, tx, partition)
+		return err
+	}); err != nil {
+		return fmt.Errorf("roomserver: first seq: %w", err)
+	}
 	if end > start {
 		records, err := s.log.Read(ctx, api.TopicOutput, partition, end-1, 1)
 		if err != nil {

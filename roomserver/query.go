@@ -81,7 +81,12 @@ func (s *Server) queryOwners(ctx context.Context, _ *api.OwnersRequest) (*api.Ow
 	return out, nil
 }
 
-func (s *Server) queryHeads(ctx context.Context, _ *api.HeadsRequest) (*api.HeadsResponse, error) {
+func (s *Server) queryHeads(ctx context.Context, req *api.HeadsRequest) (*api.HeadsResponse, error) {
+	if req.Settled {
+		if err := s.Ready(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for p := range s.input.Partitions {
 		if !s.owns(p) {
 			positions, err := s.readPositions(ctx)

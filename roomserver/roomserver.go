@@ -161,6 +161,9 @@ func (s *Server) Ready(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if stored[p] > end { // before anything is appended there
+			return fmt.Errorf("roomserver: ready: %w: partition %d was read up to %d, ends at %d", consumer.ErrTopicShorter, p, stored[p], end)
+		}
 		for stored[p] < end {
 			ok, moved := s.progress.reached(p, end)
 			if ok {

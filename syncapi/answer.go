@@ -137,7 +137,7 @@ func (a *answer) quiet(m *membership) bool {
 	if a.since == nil || a.req.full || len(a.account[r.id]) > 0 {
 		return false
 	}
-	since := a.since.room(r.partition)
+	since := a.since.of(r.id, r.partition, len(a.cut.rooms))
 	if last := m.changes[len(m.changes)-1]; last.Seq > since || last.Membership != "join" {
 		return false
 	}
@@ -164,7 +164,8 @@ func (a *answer) receiptsOf(ctx context.Context, joined []*part) error {
 // classify decides how a room appears in the answer; nil when it does not,
 // but for joined rooms, of which that is seen later. u.mu is held.
 func (a *answer) classify(m *membership) *part {
-	cut, since := a.cut.room(m.room.partition), a.since.room(m.room.partition)
+	cut := a.cut.room(m.room.partition)
+	since := a.since.of(m.room.id, m.room.partition, len(a.cut.rooms))
 	p := &part{room: m.room, changes: m.changes, now: m.at(cut), lower: since, upper: cut}
 	first := a.since == nil
 	switch p.now.Membership {

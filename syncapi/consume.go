@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -134,6 +135,29 @@ func (c *consumer) place(ctx context.Context, s *source, o storage.Offset) error
 	default:
 		s.next, s.seq = o.Next, o.Seq
 	}
+	if o.TopicID == "" && start < end && s.topic == roomapi.TopicOutput {
+		return c.beginning(ctx, s)
+	}
+	return nil
+}
+
+// beginning finds out if a view that has nothing yet lacks what came before the
+// topic's beginning: records are not always in order, but what lacks among the
+// first of them will not come.
+func (c *consumer) beginning(ctx context.Context, s *source) error {
+	records, err := c.log.Read(ctx, s.topic, s.partition, s.next, readBytes)
+	if err != nil {
+		return fmt.Errorf("syncapi: the beginning of %s/%d: %w", s.topic, s.partition, err)
+	}
+	lowest := int64(math.MaxInt64)
+	for _, r := range records {
+		seq, err := roomapi.OutputSeq(r.Value)
+		if err != nil {
+			return fmt.Errorf("syncapi: %s/%d at offset %d: %w", s.topic, s.partition, r.Offset, err)
+		}
+		lowest = min(lowest, seq)
+	}
+	s.lost = s.lost || lowest > s.seq+1
 	return nil
 }
 

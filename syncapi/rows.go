@@ -216,7 +216,7 @@ func (c *consumer) number(s *source) int {
 // newLeases makes the leases that say who writes the rows of a partition.
 func newLeases(ctx context.Context, db *sqldb.DB, v *view, ttl time.Duration) (*lease.Manager, error) {
 	n, m := len(v.shape.rooms), len(v.shape.users)
-	leases, err := lease.New(ctx, lease.Options{DB: db, Group: fmt.Sprintf("syncapi/rows/%d+%d", n, m), Partitions: n + m, TTL: ttl, Logger: v.log})
+	leases, err := lease.New(ctx, lease.Options{DB: db, Group: fmt.Sprintf(storage.LeaseGroup, n, m), Partitions: n + m, TTL: ttl, Logger: v.log})
 	if err != nil {
 		return nil, fmt.Errorf("syncapi: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,6 +60,8 @@ type Server struct {
 	building chan struct{}
 	stopping chan struct{}
 	stop     sync.Once
+	// checked is set once Ready has succeeded.
+	checked atomic.Bool
 }
 
 // New prepares a sync-api: it migrates the database, finds the topics, and
@@ -109,7 +112,7 @@ func ensureTopics(ctx context.Context, log eventlog.Log, partitions int) ([]even
 	var out []eventlog.TopicInfo
 	for _, spec := range []eventlog.TopicSpec{
 		roomapi.OutputTopic(partitions),
-		{Name: userapi.TopicUserOutput, Partitions: userapi.UserOutputPartitions, Durability: eventlog.Derived},
+		userapi.UserOutputTopic(0),
 		{Name: userapi.TopicEphemeral, Partitions: userapi.EphemeralPartitions, Durability: eventlog.Ephemeral},
 		userapi.ActivityTopic(),
 	} {

@@ -128,7 +128,7 @@ func (s *Server) catchUp(ctx context.Context, since *vector) error {
 		if err != nil {
 			return err
 		}
-		if !covers(heads.rooms, since.rooms) || !covers(heads.users, since.users) {
+		if !coversRooms(heads.rooms, since.rooms) || !covers(heads.users, since.users) {
 			return errToken() // from the future: not one of ours
 		}
 	}

@@ -13,14 +13,16 @@ import (
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 )
 
-// generation is the numbering that positions in sync tokens belong to. A new
-// one begins when topics are partitioned anew (design rule 11).
+// generation is the numbering that Seqs in sync tokens belong to. Partitioning
+// the topics anew begins none (design rule 11): Seqs go on above the highest of
+// any old partition, so that those of a room only grow, and the length of a
+// token's vector tells which partition was a room's then. See vector.of.
 const generation = 1
 
 // MaxTokenBytes bounds the tokens that are looked at.
 const MaxTokenBytes = 1024
 
-// maxTokenPartitions bounds the vectors of a token.
+// maxTokenPartitions bounds the vectors of a token; list sees to it.
 const maxTokenPartitions = 1024
 
 // vector is a point in all the logs that /sync shows: what has been applied up
@@ -47,10 +49,20 @@ func (v *vector) clone() *vector {
 
 // covers tells whether v has reached w in every component that is comparable.
 func (v *vector) covers(w *vector) bool {
-	if !covers(v.rooms, w.rooms) || !covers(v.users, w.users) {
+	if !coversRooms(v.rooms, w.rooms) || !covers(v.users, w.users) {
 		return false
 	}
 	return v.ephID != w.ephID || covers(v.eph, w.eph)
+}
+
+// coversRooms is covers for positions of room.output. What was counted in
+// another number of partitions is reached if it is below where each of ours is:
+// ours began above all that there was.
+func coversRooms(have, want []int64) bool {
+	if len(have) == len(want) || len(have) == 0 || len(want) == 0 {
+		return covers(have, want)
+	}
+	return slices.Min(have) >= slices.Max(want)
 }
 
 func covers(have, want []int64) bool {
@@ -77,6 +89,16 @@ func (v *vector) room(p int) int64 {
 		return 0
 	}
 	return v.rooms[p]
+}
+
+// of is the position in room.output that a client with the token v has seen of
+// a room, whose partition is given as one of so many. A token from before the
+// topic was partitioned anew has it in another one.
+func (v *vector) of(roomID string, partition, partitions int) int64 {
+	if v != nil && len(v.rooms) != partitions && len(v.rooms) > 0 {
+		partition = eventlog.PartitionFor(roomID, len(v.rooms))
+	}
+	return v.room(partition)
 }
 
 // user is the position in partition p of user.output; 0 for a nil vector.
@@ -114,7 +136,8 @@ func (v *vector) String() string {
 func errToken() error { return matrixerror.InvalidParam("Unknown or malformed token") }
 
 // parseVector reads a sync token for a server with the shape of the given
-// vector. Anything but what String makes is 400 M_INVALID_PARAM.
+// vector, or one of another number of partitions of room.output. Anything but
+// what String makes is 400 M_INVALID_PARAM.
 func parseVector(token string, shape *vector) (*vector, error) {
 	if len(token) < 2 || len(token) > MaxTokenBytes || token[0] != 's' {
 		return nil, errToken()
@@ -133,7 +156,7 @@ func parseVector(token string, shape *vector) (*vector, error) {
 		return nil, errToken()
 	}
 	v.ephID = uint32(id)
-	if len(v.rooms) != len(shape.rooms) || len(v.users) != len(shape.users) || len(v.eph) > maxTokenPartitions {
+	if len(v.rooms) == 0 || len(v.users) != len(shape.users) {
 		return nil, errToken()
 	}
 	return v, nil
@@ -197,7 +220,7 @@ func parsePoint(token, roomID string, shape *vector) (roomapi.Position, error) {
 		if err != nil {
 			return roomapi.Position{}, err
 		}
-		return roomapi.Position{Partition: partition, Seq: v.rooms[partition]}, nil
+		return roomapi.Position{Partition: partition, Seq: v.of(roomID, partition, len(shape.rooms))}, nil
 	}
 	if len(token) > 64 {
 		return roomapi.Position{}, errToken()
@@ -214,7 +237,8 @@ func parsePoint(token, roomID string, shape *vector) (roomapi.Position, error) {
 		}
 		n[i] = v
 	}
-	if n[0] != int64(partition) || n[1] < 0 || n[2] > 0 {
+	// The partition is the one that was the room's when the event came.
+	if n[0] < 0 || n[0] >= maxTokenPartitions || n[1] < 0 || n[2] > 0 {
 		return roomapi.Position{}, errToken()
 	}
 	return roomapi.Position{Partition: partition, Seq: n[1], Sub: n[2]}, nil

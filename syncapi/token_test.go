@@ -1,7 +1,9 @@
 package syncapi
 
 import (
+	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
@@ -24,7 +26,7 @@ func TestTokens(t *testing.T) {
 	if err != nil || !back.covers(v) || !v.covers(back) || back.ephID != v.ephID {
 		t.Fatalf("%v: %v", err, back)
 	}
-	if _, err := parseVector(text, newVector(8, 4, 1, 77)); err == nil {
+	if _, err := parseVector(text, newVector(16, 8, 1, 77)); err == nil {
 		t.Error("a token of another shape is taken")
 	}
 	largest := testShape()
@@ -50,7 +52,7 @@ func TestTimelineTokens(t *testing.T) {
 	if got, err := parsePoint(v.String(), room, testShape()); err != nil || got.Seq != 12 || got.Partition != p {
 		t.Errorf("sync token: %v, %v", got, err)
 	}
-	for _, bad := range []string{"t", "t1_2", "t1_2_3_4", "t-1_2_0", "t01_2_0", "tx_2_0", timelineToken(roomapi.Position{Partition: p + 1, Seq: 3}),
+	for _, bad := range []string{"t", "t1_2", "t1_2_3_4", "t-1_2_0", "t01_2_0", "tx_2_0", timelineToken(roomapi.Position{Partition: 1024, Seq: 3}),
 		timelineToken(roomapi.Position{Partition: p, Seq: 3, Sub: 1}), "t99999999999999999999_1_0"} {
 		if _, err := parsePoint(bad, room, testShape()); err == nil {
 			t.Errorf("%q is taken", bad)
@@ -74,6 +76,49 @@ func TestVectorOrder(t *testing.T) {
 	}
 	if b.sinceEph(0, a.ephID) != 0 || b.sinceEph(0, b.ephID) != 9 || b.sinceEph(7, b.ephID) != 0 {
 		t.Error("sinceEph")
+	}
+}
+
+// TestRepartitionedTokens: a token from before the topic had another number of
+// partitions means the same for every room.
+func TestRepartitionedTokens(t *testing.T) {
+	const begin = 1000 // above all that there was
+	old, shape := testShape(), newVector(5, 4, 1, 77)
+	for i := range old.rooms {
+		old.rooms[i] = int64(100 + i)
+	}
+	for i := range shape.rooms {
+		shape.rooms[i] = begin
+	}
+	token, err := parseVector(old.String(), shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		room := fmt.Sprintf("!%d:test", i)
+		want := int64(100 + eventlog.PartitionFor(room, 16))
+		if got := token.of(room, eventlog.PartitionFor(room, 5), 5); got != want {
+			t.Fatalf("%s: %d, was %d", room, got, want)
+		}
+		point, err := parsePoint(old.String(), room, shape)
+		if err != nil || point.Seq != want || point.Partition != eventlog.PartitionFor(room, 5) {
+			t.Fatalf("%s: %v, %v", room, point, err)
+		}
+		if got := shape.of(room, eventlog.PartitionFor(room, 5), 5); got != begin {
+			t.Fatalf("%s: a new token says %d", room, got)
+		}
+	}
+	if !shape.covers(token) || token.covers(shape) {
+		t.Error("the new positions are above the old ones")
+	}
+	shape.rooms[3] = 50
+	if shape.covers(token) {
+		t.Error("a forged token is taken for one of before")
+	}
+	if got := timelineToken(roomapi.Position{Partition: 13, Seq: 9}); !strings.HasPrefix(got, "t13_") {
+		t.Error(got)
+	} else if _, err := parsePoint(got, "!a:test", shape); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -98,7 +98,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	}
 	s.failures = newFailures(s.db, deps.WrongPasswords)
 	for topic, spec := range map[*eventlog.TopicInfo]eventlog.TopicSpec{
-		&s.output:               {Name: api.TopicUserOutput, Partitions: deps.Partitions, Durability: eventlog.Derived},
+		&s.output:               api.UserOutputTopic(deps.Partitions),
 		&s.activity:             api.ActivityTopic(),
 		new(eventlog.TopicInfo): {Name: api.TopicEphemeral, Partitions: api.EphemeralPartitions, Durability: eventlog.Ephemeral},
 	} {

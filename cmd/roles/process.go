@@ -262,6 +262,9 @@ func (p *process) serve(ctx context.Context, listening func(Addresses)) error {
 			return err
 		}
 	}
+	if ctx.Err() != nil { // a role has ended already
+		return listeners.Wait()
+	}
 	p.up.Store(true)
 	defer context.AfterFunc(ctx, func() { p.up.Store(false) })()
 	listening(at)

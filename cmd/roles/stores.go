@@ -3,6 +3,7 @@ package roles
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -64,12 +65,21 @@ func keepsFiles(c *config.Dendrite, specs []spec) bool {
 
 // openStore opens a role's store, and waits for a database that is away.
 func openStore(ctx context.Context, c *config.Dendrite, s spec, logger *logrus.Entry) (*sqldb.DB, error) {
-	options := sqldb.Options{URL: c.Database.StoreURL(s.store), Durable: s.durable, Connections: c.Database.Connections, CacheBytes: c.Database.CacheBytes}
-	if options.URL == "" {
-		options.URL = "file:" + filepath.Join(c.Global.DataDir, s.store+".db")
+	options := storeOptions(c, s)
+	if c.Database.StoreURL(s.store) == "" {
 		return sqldb.Open(ctx, options)
 	}
 	return persist(ctx, logger, "PostgreSQL", func() (*sqldb.DB, error) { return sqldb.Open(ctx, options) })
+}
+
+func storeOptions(c *config.Dendrite, s spec) sqldb.Options {
+	o := sqldb.Options{URL: c.Database.StoreURL(s.store), Durable: s.durable, Connections: c.Database.Connections, CacheBytes: c.Database.CacheBytes}
+	if o.URL == "" {
+		o.URL = "file:" + filepath.Join(c.Global.DataDir, s.store+".db")
+		return o
+	}
+	o.Schema = s.store
+	return o
 }
 
 // Pauses between attempts to reach what other machines run.
@@ -79,18 +89,22 @@ const (
 )
 
 // persist opens something as often as it takes: in a cluster processes start in
-// any order.
+// any order. What waiting does not help against is an error at once.
 func persist[T any](ctx context.Context, logger *logrus.Entry, what string, open func() (T, error)) (T, error) {
+	var none T
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		opened, err := open()
 		if err == nil {
 			return opened, nil
 		}
+		if !errors.Is(err, eventlog.ErrUnavailable) && !errors.Is(err, sqldb.ErrUnavailable) {
+			return none, err
+		}
 		logger.WithError(err).Warnf("%s cannot be reached; trying again", what)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return opened, err
+			return none, err
 		}
 	}
 }

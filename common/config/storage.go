@@ -10,8 +10,8 @@ import (
 
 // EventLog is the section event_log: the log that everything goes through.
 type EventLog struct {
-	// Partitions of the topics that hold rooms, 1 to 1024. It cannot be changed
-	// once there is data.
+	// Partitions of the topics that hold rooms, 1 to 1024. Once there is data,
+	// dendrite-admin repartition changes it.
 	Partitions int `yaml:"partitions"`
 	// Kafka is the log where it has brokers; else it is a file in global.data_dir,
 	// which one process has for itself.

@@ -14,6 +14,9 @@ import (
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
 
+// ErrInUse says that another process has the log's file open.
+var ErrInUse = errors.New("in use by another process")
+
 // EmbeddedOptions bound an embedded log. The zero value is good.
 type EmbeddedOptions struct {
 	// TailBytes bounds the recent records kept in memory, over all partitions;
@@ -85,7 +88,7 @@ func (l *Embedded) open(ctx context.Context, path string) error {
 	}
 	l.lock = lock
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("in use by another process: %w", err)
+		return fmt.Errorf("%w: %w", ErrInUse, err)
 	}
 	if l.db, err = sqldb.Open(ctx, sqldb.Options{URL: "file:" + path}); err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"sync"
@@ -82,12 +81,8 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 	if o.TTL == 0 {
 		o.TTL = DefaultTTL
 	}
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, fmt.Errorf("lease: %w", err)
-	}
-	if err := o.DB.Migrate(ctx, "lease", files); err != nil {
-		return nil, fmt.Errorf("lease: %w", err)
+	if err := Migrate(ctx, o.DB); err != nil {
+		return nil, err
 	}
 	m := &Manager{o: o, held: map[int]held{}, changed: make(chan struct{})}
 	if err := m.makeRows(ctx); err != nil {

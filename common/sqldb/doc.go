@@ -27,7 +27,8 @@
 //
 // It decides nothing about what is stored and owns no table but the ones in which
 // goose counts versions: goose_<component>, under an advisory lock when several
-// processes migrate at once. A DB is safe for concurrent use, a Tx is not. Write
+// processes migrate at once, and maintenance_mark while a tool keeps servers away
+// (Mark). A DB is safe for concurrent use, a Tx is not. Write
 // transactions on SQLite queue for the one writing connection; a transaction
 // never needs a second connection, on either engine.
 package sqldb

@@ -14,10 +14,13 @@ import (
 // goose's format) at the root of fsys. One text serves both engines. Each
 // component counts its versions in a table of its own, goose_<component>, so
 // several may share a database. A migration only adds (design, "Scale"): the
-// previous release runs beside it.
+// previous release runs beside it. A database that is marked is refused.
 func (db *DB) Migrate(ctx context.Context, component string, fsys fs.FS) error {
 	if component == "" || strings.Trim(component, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
 		return fmt.Errorf("sqldb: %q does not name a component: a-z, 0-9 and _ do", component)
+	}
+	if err := db.refuseMarked(ctx); err != nil {
+		return err
 	}
 	dialect, options := database.DialectSQLite3, []goose.ProviderOption{}
 	if db.engine == engineSQLite {

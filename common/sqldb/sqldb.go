@@ -28,6 +28,8 @@ type Options struct {
 	Connections int
 	// CacheBytes bounds SQLite's page cache per connection; default 8 MiB.
 	CacheBytes int64
+	// Maintenance opens also a database that is marked: for tools, see Mark.
+	Maintenance bool
 }
 
 type engine int
@@ -45,19 +47,27 @@ type DB struct {
 	// durable says that each commit waits for the disk; PostgreSQL's.
 	durable    bool
 	statements *atomic.Int64
+	// maintenance says that a mark is no hindrance.
+	maintenance bool
 	// writers is one connection on SQLite; on PostgreSQL it is readers.
 	writers, readers *pool
 }
 
 // Open opens a database, which is created if it is a file that does not exist.
 func Open(ctx context.Context, o Options) (*DB, error) {
+	open := openSQLite
 	switch {
 	case strings.HasPrefix(o.URL, "file:"):
-		return openSQLite(ctx, o)
 	case strings.HasPrefix(o.URL, "postgres://"), strings.HasPrefix(o.URL, "postgresql://"):
-		return openPostgres(ctx, o)
+		open = openPostgres
+	default:
+		return nil, fmt.Errorf("sqldb: %q is neither file:… nor postgres://…", o.URL)
 	}
-	return nil, fmt.Errorf("sqldb: %q is neither file:… nor postgres://…", o.URL)
+	db, err := open(ctx, o)
+	if err == nil {
+		db.maintenance = o.Maintenance
+	}
+	return db, err
 }
 
 // Write runs f in a transaction and commits it if f returns nil. On SQLite

@@ -70,3 +70,28 @@ func (d *Database) PutPosition(ctx context.Context, tx *sqldb.Tx, partition int,
 	_, err := tx.Exec(ctx, upsertPosition, partition, seq)
 	return err
 }
+
+// ClearView forgets all that is made of room.output; what no log can restore
+// stays.
+func ClearView(ctx context.Context, tx *sqldb.Tx) error {
+	for _, table := range []string{"rooms", "memberships", "annotations", "positions"} {
+		if _, err := tx.Exec(ctx, `DELETE FROM `+table); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Repartition makes the view one of so many partitions that all of them have
+// been applied up to a Seq.
+func Repartition(ctx context.Context, tx *sqldb.Tx, partitions int, seq int64) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM positions`); err != nil {
+		return err
+	}
+	for p := range partitions {
+		if _, err := tx.Exec(ctx, upsertPosition, p, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -96,3 +96,9 @@ func DecodeOutput(value []byte) (*OutputRecord, [][]byte, error) {
 	events, err := decode(value, &r)
 	return &r, events, err
 }
+
+// OutputSeq reads the Seq of a record of room.output.
+func OutputSeq(value []byte) (int64, error) {
+	r, _, err := DecodeOutput(value)
+	return r.Position.Seq, err
+}

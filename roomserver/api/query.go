@@ -224,8 +224,9 @@ func (r *VerdictRequest) RoutingKey() string { return r.RoomID }
 // VerdictResponse holds it; nil when the record is unknown (or was refused).
 type VerdictResponse struct{ Verdict *Verdict }
 
-// HeadsRequest has no members.
-type HeadsRequest struct{}
+// HeadsRequest asks for the heads; Settled for those after all that stands in
+// room.input when it is asked has been handled.
+type HeadsRequest struct{ Settled bool }
 
 // HeadsResponse holds the last Seq of each partition of room.output as
 // committed: what a read without a token has to see.

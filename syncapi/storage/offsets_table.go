@@ -6,6 +6,10 @@ import (
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
 
+// LeaseGroup is the format of the name of the leases of who writes rows: of so
+// many partitions of room.output, and behind them of so many of user.output.
+const LeaseGroup = "syncapi/rows/%d+%d"
+
 // Offset says how far a partition of a topic has been applied.
 type Offset struct {
 	Topic     string
@@ -22,6 +26,14 @@ func putOffsets(ctx context.Context, tx *sqldb.Tx, list []Offset) error {
 		ON CONFLICT (topic, part) DO UPDATE SET topic_id = excluded.topic_id, next_offset = excluded.next_offset, seq = excluded.seq
 		WHERE excluded.topic_id <> offsets.topic_id OR excluded.next_offset > offsets.next_offset`,
 		func(o *Offset) []any { return []any{o.Topic, o.Partition, o.TopicID, o.Next, o.Seq} })
+}
+
+// Replace stores an offset whatever was there: for tools.
+func (o *Offset) Replace(ctx context.Context, tx *sqldb.Tx) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM offsets WHERE topic = $1 AND part = $2`, o.Topic, o.Partition); err != nil {
+		return err
+	}
+	return putOffsets(ctx, tx, []Offset{*o})
 }
 
 // Offsets returns all offsets of a topic.

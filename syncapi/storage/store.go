@@ -169,3 +169,13 @@ func query[T any](ctx context.Context, s *Store, what, text string, args []any, 
 
 // scanner is a row.
 type scanner interface{ Scan(dest ...any) error }
+
+// Clear forgets the whole view.
+func Clear(ctx context.Context, tx *sqldb.Tx) error {
+	for _, table := range []string{"memberships", "relations", "threads", "unread", "rooms", "receipts", "markers", "offsets"} {
+		if _, err := tx.Exec(ctx, `DELETE FROM `+table); err != nil {
+			return err
+		}
+	}
+	return nil
+}

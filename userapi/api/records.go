@@ -1,6 +1,11 @@
 package api
 
-import "github.com/go-json-experiment/json/jsontext"
+import (
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/eventlog"
+)
 
 // TopicUserOutput carries every change of a user's data, keyed by user ID:
 // UserChange records in order of their Seq in each partition, published from
@@ -20,6 +25,15 @@ const (
 	EphemeralPartitions  = 1
 	ActivityPartitions   = 4
 )
+
+// UserOutputTopic describes user.output; zero partitions means
+// UserOutputPartitions.
+func UserOutputTopic(partitions int) eventlog.TopicSpec {
+	if partitions == 0 {
+		partitions = UserOutputPartitions
+	}
+	return eventlog.TopicSpec{Name: TopicUserOutput, Partitions: partitions, Durability: eventlog.Derived}
+}
 
 // ChangeKind says what a UserChange changed.
 type ChangeKind string
@@ -54,6 +68,13 @@ type UserChange struct {
 	Type     string         `json:"type,omitzero"`
 	Content  jsontext.Value `json:"content,omitzero"`
 	Receipt  *Receipt       `json:"receipt,omitzero"`
+}
+
+// ChangeSeq reads the Seq of a record of user.output.
+func ChangeSeq(value []byte) (int64, error) {
+	var c UserChange
+	err := json.Unmarshal(value, &c)
+	return c.Seq, err
 }
 
 // AccountDataChange is the change of one event of account data; nil content
