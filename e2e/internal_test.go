@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -75,12 +76,19 @@ func internal(t *testing.T, address, path string) (status int, body string) {
 	return res.StatusCode, string(raw)
 }
 
-// freeAddress is one that nobody listens on now: below the ports of outgoing
-// connections, so that it stays free.
+// nextPort is where freeAddress looks next.
+var nextPort = func() *atomic.Uint32 {
+	n := new(atomic.Uint32)
+	n.Store(rand.Uint32N(8000))
+	return n
+}()
+
+// freeAddress is one that nobody listens on now, another one each time, and below
+// the ports of outgoing connections, so that it stays free.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(8000)))
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+nextPort.Add(1)%8000))
 		if errors.Is(err, syscall.EADDRINUSE) {
 			continue
 		}
