@@ -58,7 +58,7 @@ func (k *talk) say(t *testing.T, n int, follow bool) {
 		k.sent = append(k.sent, k.alice.send(t, k.room, txn, txn))
 	}
 	for follow && len(k.read) < len(k.sent) {
-		a := k.bob.syncOnce(t, k.since, "5000")
+		a := k.bob.call(t, "GET", "/sync?timeout=5000&filter="+url.QueryEscape(`{"room":{"timeline":{"limit":100}}}`)+"&since="+url.QueryEscape(k.since), nil)
 		before := len(k.read)
 		for _, e := range list(dig(a.body, "rooms", "join", k.room, "timeline", "events")) {
 			if dig(e, "type") == "m.room.message" {
