@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -76,19 +76,19 @@ func internal(t *testing.T, address, path string) (status int, body string) {
 	return res.StatusCode, string(raw)
 }
 
+// host is an address of this machine that these tests have for themselves: other
+// packages' tests run at the same time.
+var host = fmt.Sprintf("127.83.%d.%d", os.Getpid()>>8&0xff, os.Getpid()&0xff)
+
 // nextPort is where freeAddress looks next.
-var nextPort = func() *atomic.Uint32 {
-	n := new(atomic.Uint32)
-	n.Store(rand.Uint32N(8000))
-	return n
-}()
+var nextPort atomic.Uint32
 
 // freeAddress is one that nobody listens on now, another one each time, and below
 // the ports of outgoing connections, so that it stays free.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+nextPort.Add(1)%8000))
+		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", host, 12000+nextPort.Add(1)%20000))
 		if errors.Is(err, syscall.EADDRINUSE) {
 			continue
 		}
