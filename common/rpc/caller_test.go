@@ -254,7 +254,7 @@ func TestStrings(t *testing.T) {
 		t.Errorf("got %+v, %v", res, err)
 	}
 	if _, err := echo.Call(t.Context(), c, &everything{Raw: jsontext.Value("\"\xff\"")}); err == nil {
-		t.Error("raw JSON that is not UTF-8 is sent")
+		t.Error("raw JSON that is not UTF-8 is sent in a request")
 	}
 }
 

@@ -201,6 +201,7 @@ func (c *HTTPClient) attempt(ctx context.Context, call Call, body []byte) (respo
 	}
 	req.Header.Set("Authorization", bearer+c.Secret)
 	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Accept", blobsType)
 	res, err := c.client.Do(req)
 	if err != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -247,15 +248,19 @@ func (c *HTTPClient) read(res *http.Response, call Call) (any, error) {
 		}
 		return nil, &unansweredError{cause: err}
 	}
+	decode := c.codec.decode
+	if res.Header.Get("Content-Type") == blobsType {
+		decode = c.codec.decodeBlobs
+	}
 	if res.StatusCode == http.StatusOK {
 		response := call.NewResponse()
-		if err := c.codec.decode(buf.Bytes(), response); err != nil {
+		if err := decode(buf.Bytes(), response); err != nil {
 			return nil, fmt.Errorf("the answer is not understood: %w", err)
 		}
 		return response, nil
 	}
 	var body errorBody
-	err := c.codec.decode(buf.Bytes(), &body)
+	err := decode(buf.Bytes(), &body)
 	if err != nil {
 		return nil, fmt.Errorf("the error is not understood: %w", err)
 	}

@@ -257,12 +257,16 @@ func (h *httpHandler) fail(w http.ResponseWriter, r *http.Request, call Call, er
 func (h *httpHandler) answer(w http.ResponseWriter, r *http.Request, call Call, status int, body any) {
 	buf := h.codec.buffer()
 	defer h.codec.keep(buf)
-	if err := h.codec.encode(buf, h.MaxResponse, body); err != nil {
+	encode, as := h.codec.encode, contentType
+	if r.Header.Get("Accept") == blobsType {
+		encode, as = h.codec.encodeBlobs, blobsType
+	}
+	if err := encode(buf, h.MaxResponse, body); err != nil {
 		h.Logger.WithField("call", call).WithError(err).Error("An answer cannot be sent to another process")
 		h.refuse(w, http.StatusInternalServerError, "the answer cannot be sent: "+errorText(err))
 		return
 	}
-	h.send(w, status, contentType, buf.Bytes())
+	h.send(w, status, as, buf.Bytes())
 }
 
 // refuse answers with a text for operators.

@@ -34,7 +34,8 @@ import (
 // Exported fields are what travels, as go-json-experiment writes them, but for:
 // nil slices and maps are null and arrive as nil; a time.Duration is a number of
 // nanoseconds; a jsontext.Value is a string that holds its text, so that it
-// arrives byte for byte, and null when it is nil. Strings are made valid UTF-8,
+// arrives byte for byte, and null when it is nil (in answers more cheaply, see
+// blobs.go). Strings are made valid UTF-8,
 // as JSON wants them. Unknown members are passed over, so that versions N and
 // N+1 understand each other.
 const (
@@ -94,14 +95,23 @@ func (b *errorBody) matrixError() (*matrixerror.Error, error) {
 type codec struct {
 	options json.Options
 	buffers sync.Pool
+	blobs   sync.Pool // of *blobs
 }
 
 func newCodec() *codec {
-	return &codec{options: json.JoinOptions(
+	return &codec{
+		options: jsonOptions(json.MarshalToFunc(marshalValue), json.UnmarshalFromFunc(unmarshalValue)),
+		blobs:   sync.Pool{New: func() any { return newBlobs() }},
+	}
+}
+
+// jsonOptions are those of all that travels; raw values are what differs.
+func jsonOptions(marshalRaw *json.Marshalers, unmarshalRaw *json.Unmarshalers) json.Options {
+	return json.JoinOptions(
 		json.FormatNilSliceAsNull(true), json.FormatNilMapAsNull(true), jsontext.AllowInvalidUTF8(true),
-		json.WithMarshalers(json.JoinMarshalers(json.MarshalToFunc(marshalValue), json.MarshalToFunc(marshalDuration))),
-		json.WithUnmarshalers(json.JoinUnmarshalers(json.UnmarshalFromFunc(unmarshalValue), json.UnmarshalFromFunc(unmarshalDuration))),
-	)}
+		json.WithMarshalers(json.JoinMarshalers(marshalRaw, json.MarshalToFunc(marshalDuration))),
+		json.WithUnmarshalers(json.JoinUnmarshalers(unmarshalRaw, json.UnmarshalFromFunc(unmarshalDuration))),
+	)
 }
 
 func marshalValue(e *jsontext.Encoder, v jsontext.Value) error {
