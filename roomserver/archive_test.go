@@ -97,7 +97,7 @@ func sameRoom(t *testing.T, a, b *rig, room string) {
 	var states []state
 	var rooms []string
 	for _, r := range []*rig{a, b} {
-		got, err := r.s.queryState(t.Context(), &api.StateRequest{RoomID: room})
+		got, err := r.s.queryState(t.Context(), &api.StateRequest{RoomID: room, IDsOnly: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -290,7 +290,7 @@ func testSetAsideCrowd(t *testing.T) {
 	if err != nil || len(info.ForwardExtremities) != 2 || info.JoinedCount != members-kicks+2 { // alice and carol
 		t.Fatalf("%+v, %v", info, err)
 	}
-	state, err := c.s.queryState(t.Context(), &api.StateRequest{RoomID: c.room, Keys: []gomatrixserverlib.StateKey{{Type: "m.room.topic"}}})
+	state, err := c.s.queryState(t.Context(), &api.StateRequest{RoomID: c.room, Keys: []gomatrixserverlib.StateKey{{Type: "m.room.topic"}}, IDsOnly: true})
 	if err != nil || len(state.IDs) != 1 || state.IDs[0].EventID != branch.EventID() {
 		t.Fatal(state, err)
 	}

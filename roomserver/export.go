@@ -155,7 +155,7 @@ func (x *exporter) placed(ctx context.Context, row *storage.Event) error {
 // stateBefore writes the events of the state before one, and what they refer
 // to: some may come later in the timeline.
 func (x *exporter) stateBefore(ctx context.Context, id string) ([]string, error) {
-	state, err := x.s.queryState(ctx, &api.StateRequest{RoomID: x.row.ID, BeforeEvent: id})
+	state, err := x.s.queryState(ctx, &api.StateRequest{RoomID: x.row.ID, BeforeEvent: id, IDsOnly: true})
 	if err != nil {
 		return nil, err
 	}

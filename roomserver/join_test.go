@@ -99,7 +99,7 @@ func (g *guest) member(user, membership string) *gomatrixserverlib.Event {
 func (g *guest) sameState(id string) {
 	g.Helper()
 	for _, req := range []api.StateRequest{{BeforeEvent: id}, {AfterEvent: id}} {
-		req.RoomID = g.room
+		req.RoomID, req.IDsOnly = g.room, true
 		want, err := g.w.s.queryState(g.Context(), &req)
 		if err != nil {
 			g.Fatal(err)

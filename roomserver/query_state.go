@@ -35,8 +35,9 @@ func (s *Server) queryState(ctx context.Context, req *api.StateRequest) (*api.St
 		if e.event == nil || !wants(req, key) {
 			continue
 		}
-		out.IDs = append(out.IDs, api.StateEntry{StateKey: key, EventID: e.event.EventID()})
-		if !req.IDsOnly {
+		if req.IDsOnly {
+			out.IDs = append(out.IDs, api.StateEntry{StateKey: key, EventID: e.event.EventID()})
+		} else {
 			out.Events = append(out.Events, e.event)
 		}
 	}

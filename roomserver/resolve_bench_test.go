@@ -40,7 +40,7 @@ func newCrowd(r *rig, version gomatrixserverlib.RoomVersion, members int) *crowd
 	if !version.Rules().RoomIDFromCreate {
 		keys = append(keys, gomatrixserverlib.StateKey{Type: "m.room.create"})
 	}
-	state, err := c.s.queryState(c.Context(), &api.StateRequest{RoomID: c.room, Keys: keys})
+	state, err := c.s.queryState(c.Context(), &api.StateRequest{RoomID: c.room, Keys: keys, IDsOnly: true})
 	if err != nil || len(state.IDs) != len(keys) {
 		c.Fatal(state, err)
 	}
@@ -57,7 +57,7 @@ func (c *crowd) event(prev []string, depth int64, typ, stateKey, content string)
 	b := gomatrixserverlib.EventBuilder{RoomID: c.room, Sender: carol, Type: typ, StateKey: &stateKey, Content: jsontext.Value(content),
 		OriginServerTS: int64(1_000_000 + c.n), PrevEvents: prev, AuthEvents: slices.Clone(c.auth), Depth: depth}
 	if typ == "m.room.member" {
-		state, err := c.s.queryState(c.Context(), &api.StateRequest{RoomID: c.room, Keys: []gomatrixserverlib.StateKey{memberKey(stateKey)}})
+		state, err := c.s.queryState(c.Context(), &api.StateRequest{RoomID: c.room, Keys: []gomatrixserverlib.StateKey{memberKey(stateKey)}, IDsOnly: true})
 		if err != nil || len(state.IDs) != 1 {
 			c.Fatal(state, err)
 		}

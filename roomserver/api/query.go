@@ -91,7 +91,7 @@ type StateRequest struct {
 	// WithoutMembers leaves m.room.member out, but for Members.
 	WithoutMembers bool
 	Members        []string
-	// IDsOnly leaves the events themselves out.
+	// IDsOnly asks for IDs instead of the events themselves.
 	IDsOnly bool
 }
 
@@ -104,7 +104,7 @@ type StateResponse struct {
 	RoomVersion gomatrixserverlib.RoomVersion
 	// At is the position whose state it is (zero for a fork).
 	At     Position
-	IDs    []StateEntry
+	IDs    []StateEntry   // if IDsOnly
 	Events []*StoredEvent // unless IDsOnly
 }
 
