@@ -57,10 +57,11 @@ func (s *Server) join(r *httpapi.Request, roomID string) (any, error) {
 	if err := r.DecodeOptional(&req); err != nil {
 		return nil, err
 	}
-	current, err := s.membership(ctx, roomID, r.Device.UserID)
+	terms, err := s.joinTerms(ctx, roomID, r.Device.UserID)
 	if err != nil {
 		return nil, unknownRoom(err)
 	}
+	current := terms.membership
 	if current == "join" {
 		return &roomIDResponse{RoomID: roomID}, nil
 	}
@@ -73,7 +74,7 @@ func (s *Server) join(r *httpapi.Request, roomID string) (any, error) {
 		}
 		events, current = append(events, invite), "invite"
 	}
-	if content.AuthorisedVia, err = s.mayJoin(ctx, r.Device, roomID, current); err != nil {
+	if content.AuthorisedVia, err = s.mayJoin(ctx, r.Device, roomID, current, terms); err != nil {
 		return nil, err
 	}
 	if content, err = s.profiled(ctx, r.Device.UserID, content); err != nil {
@@ -90,21 +91,58 @@ func (s *Server) join(r *httpapi.Request, roomID string) (any, error) {
 	if err := s.guestStays(ctx, r.Device, roomID); err != nil {
 		return nil, err
 	}
-	s.carryOver(ctx, r.Device.UserID, roomID)
+	if terms.predecessor != "" {
+		s.carryOver(ctx, r.Device.UserID, roomID)
+	}
 	return &roomIDResponse{RoomID: roomID}, nil
+}
+
+// joinTerms is what a room says of a join, and what is needed after it, by one
+// question.
+type joinTerms struct {
+	membership  string
+	restricted  bool // by membership of other rooms
+	predecessor string
+}
+
+// joinTerms asks for it; 404 where the room is not known.
+func (s *Server) joinTerms(ctx context.Context, roomID, userID string) (*joinTerms, error) {
+	res, err := api.QueryState.Call(ctx, s.caller, &api.StateRequest{RoomID: roomID, Keys: []gomatrixserverlib.StateKey{
+		{Type: "m.room.create"}, {Type: "m.room.join_rules"}, {Type: "m.room.member", StateKey: userID},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	terms := &joinTerms{}
+	for _, e := range res.Events {
+		switch e.Type() {
+		case "m.room.create":
+			terms.predecessor = predecessor(e.Content())
+		case "m.room.member":
+			terms.membership = e.Membership()
+		default:
+			var rule struct {
+				JoinRule string `json:"join_rule"`
+			}
+			if json.Unmarshal(e.Content(), &rule) == nil { // else nobody may join by it
+				terms.restricted = rule.JoinRule == "restricted" || rule.JoinRule == "knock_restricted"
+			}
+		}
+	}
+	return terms, nil
 }
 
 // mayJoin checks what only this server can check of a join: guests, and rooms
 // that are open to the members of others. It returns the user who authorises
 // the join, "" where nobody has to. The room server applies the rules.
 // spec: client-server-api §restricted-rooms
-func (s *Server) mayJoin(ctx context.Context, d *httpapi.Device, roomID, current string) (via string, err error) {
+func (s *Server) mayJoin(ctx context.Context, d *httpapi.Device, roomID, current string, terms *joinTerms) (via string, err error) {
 	if d.IsGuest {
 		if err := s.guestsMayJoin(ctx, roomID); err != nil {
 			return "", err
 		}
 	}
-	if current == "invite" {
+	if current == "invite" || !terms.restricted {
 		return "", nil
 	}
 	res, err := api.QueryRestrictedJoin.Call(ctx, s.caller, &api.RestrictedJoinRequest{RoomID: roomID, UserID: d.UserID})

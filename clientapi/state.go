@@ -103,11 +103,11 @@ func (s *Server) putMember(r *httpapi.Request, roomID, target string, body jsont
 // completeJoin adds to a join that a client wrote who authorises it, where the
 // room is restricted and the client does not say.
 func (s *Server) completeJoin(ctx context.Context, d *httpapi.Device, roomID string, body jsontext.Value, authorised bool) (jsontext.Value, error) {
-	current, err := s.membership(ctx, roomID, d.UserID)
+	terms, err := s.joinTerms(ctx, roomID, d.UserID)
 	if err != nil {
 		return nil, hideUnknown(err)
 	}
-	if current == "join" {
+	if terms.membership == "join" {
 		return body, nil
 	}
 	if authorised {
@@ -116,7 +116,7 @@ func (s *Server) completeJoin(ctx context.Context, d *httpapi.Device, roomID str
 		}
 		return body, err
 	}
-	via, err := s.mayJoin(ctx, d, roomID, current)
+	via, err := s.mayJoin(ctx, d, roomID, terms.membership, terms)
 	if err != nil || via == "" {
 		return body, err
 	}
