@@ -69,6 +69,10 @@ type Server struct {
 	logger    *logrus.Entry
 }
 
+// gather is how long a batch waits for more where many write: two or three of the
+// milliseconds that a send takes through Kafka.
+const gather = 2 * time.Millisecond
+
 // New makes a Server: it brings the schema up to date and ensures the topics.
 // It starts nothing.
 func New(ctx context.Context, deps Deps) (*Server, error) {
@@ -105,7 +109,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s.consumer, err = consumer.New(ctx, consumer.Options{
-		Name: "rooms", Topic: input, Trim: true, Log: deps.Log, DB: deps.DB, Address: deps.Address,
+		Name: "rooms", Topic: input, Trim: true, Log: deps.Log, DB: deps.DB, Address: deps.Address, Gather: gather,
 		Logger: s.logger, Metrics: deps.Metrics, OnAcquire: s.acquire, OnRelease: s.asides.forget,
 		MaxRecords: s.limits.batch,
 	})

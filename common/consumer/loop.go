@@ -34,6 +34,12 @@ func (c *Consumer) loop(ctx context.Context, handle Handler) error {
 		if err := c.reconcile(ctx); err != nil {
 			return err
 		}
+		if c.several && !c.sole && c.o.Gather > 0 {
+			select {
+			case <-time.After(c.o.Gather):
+			case <-ctx.Done():
+			}
+		}
 		read, err := c.read(ctx, changed)
 		if err != nil {
 			return err
@@ -41,7 +47,9 @@ func (c *Consumer) loop(ctx context.Context, handle Handler) error {
 		if len(read) == 0 {
 			continue
 		}
-		if err := c.handle(ctx, handle, c.newBatch(read)); err != nil {
+		b := c.newBatch(read)
+		c.several = len(b.Records) > 1
+		if err := c.handle(ctx, handle, b); err != nil {
 			return err
 		}
 	}
