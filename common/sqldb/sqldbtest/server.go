@@ -144,13 +144,20 @@ func (s *PostgreSQLServer) drop(name string) error {
 // its schemas, and drops it when the test ends; it returns its URL.
 func Database(t testing.TB) string {
 	t.Helper()
-	s := Server(t)
-	at, err := url.Parse(s.URL)
+	at, err := url.Parse(Server(t).URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := "test_" + strings.ToLower(rand.Text())
-	if _, err := s.db.Exec("CREATE DATABASE " + name + " TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'"); err != nil {
+	at.Path = DatabaseWith(t, "ENCODING 'UTF8' LOCALE 'C'")
+	return at.String()
+}
+
+// DatabaseWith is Database with properties of the test's choice; it returns the
+// database's name.
+func DatabaseWith(t testing.TB, properties string) string {
+	t.Helper()
+	s, name := Server(t), "test_"+strings.ToLower(rand.Text())
+	if _, err := s.db.Exec("CREATE DATABASE " + name + " TEMPLATE template0 " + properties); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -158,8 +165,7 @@ func Database(t testing.TB) string {
 			t.Error(err)
 		}
 	})
-	at.Path = "/" + name
-	return at.String()
+	return name
 }
 
 // Private starts a server for one test alone, which may stop, kill and restart
