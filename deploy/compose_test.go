@@ -89,6 +89,9 @@ func TestServicesCanBeScaledAndAreConfined(t *testing.T) {
 			t.Errorf("%s can do more than it needs", name)
 		}
 		if name == Keys {
+			if service.Restart != types.RestartPolicyNo || len(service.Profiles) > 0 {
+				t.Errorf("%s does not run once at each start", name)
+			}
 			continue
 		}
 		if service.HealthCheck == nil || service.Restart != types.RestartPolicyUnlessStopped || service.StopGracePeriod == nil {
@@ -110,6 +113,9 @@ func TestServicesCanBeScaledAndAreConfined(t *testing.T) {
 		service := s.project.Services[name]
 		if service.DependsOn[Kafka].Condition != types.ServiceConditionHealthy || service.DependsOn[Postgres].Condition != types.ServiceConditionHealthy {
 			t.Errorf("%s does not wait for Kafka and PostgreSQL", name)
+		}
+		if service.DependsOn[Keys].Condition != types.ServiceConditionCompletedSuccessfully {
+			t.Errorf("%s does not wait for the keys", name)
 		}
 		if !slices.Equal(service.HealthCheck.Test, []string{"CMD", "/healthcheck", "http://127.0.0.1:" + OperatorPort + "/ready"}) {
 			t.Errorf("%s is asked %v", name, service.HealthCheck.Test)
@@ -165,8 +171,8 @@ func TestInstancesOnOneMachine(t *testing.T) {
 			t.Errorf("%s stores in %s", i.Name, got.Global.DataDir)
 		}
 	}
-	command, made := s.MakeKeys(c)
-	if !slices.Contains(command.Arguments, "--private-key="+made) || !slices.Contains(command.Arguments, "--server=example.org") ||
+	command := s.MakeKeys(c)
+	if !slices.Contains(command.Arguments, "--private-key="+c.Volume("keys")+"/signing.key") || !slices.Contains(command.Arguments, "--keep") || !slices.Contains(command.Arguments, "--server=example.org") ||
 		!slices.Contains(command.Arguments, "--tls-cert="+c.Volume("tls")+"/tls.crt") {
 		t.Errorf("keys are made by %v", command.Arguments)
 	}

@@ -83,10 +83,10 @@ func (s *Services) Command(c *Cluster, i Instance) *Command {
 	return command
 }
 
-// MakeKeys returns how the cluster's keys are made, and the file that says
-// whether they have been.
-func (s *Services) MakeKeys(c *Cluster) (command *Command, made string) {
-	return s.command(c, Keys, filepath.Join(c.Dir, Keys)), s.file(c, Keys, "", "/keys/signing.key")
+// MakeKeys returns how the cluster's keys are made, before anything starts. What
+// is there is kept.
+func (s *Services) MakeKeys(c *Cluster) *Command {
+	return s.command(c, Keys, filepath.Join(c.Dir, Keys))
 }
 
 // command returns what a service's containers would run. scratch stands for

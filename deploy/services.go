@@ -37,7 +37,7 @@ func Load(ctx context.Context, root, serverName string) (*Services, error) {
 		return nil, err
 	}
 	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")}, cli.WithWorkingDirectory(root),
-		cli.WithEnv([]string{"SERVER_NAME=" + serverName}), cli.WithProfiles([]string{"setup"}))
+		cli.WithEnv([]string{"SERVER_NAME=" + serverName}))
 	if err != nil {
 		return nil, fmt.Errorf("docker-compose.yml: %w", err)
 	}

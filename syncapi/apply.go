@@ -139,6 +139,8 @@ func (a *application) user(ctx context.Context, s *source, c *userapi.UserChange
 		}
 	case userapi.ChangeForget:
 		return a.forget(ctx, s, c)
+	case userapi.ChangeResynced:
+		s.resynced = true
 	}
 	return nil
 }
@@ -193,10 +195,11 @@ func (a *application) receipt(s *source, c *userapi.UserChange) {
 func (a *application) forget(ctx context.Context, s *source, c *userapi.UserChange) error {
 	v := a.v
 	var at int64
-	if err := v.retry(ctx, "Cannot look up a membership", func() (err error) {
+	err := v.retry(ctx, "Cannot look up a membership", func() (err error) {
 		at, err = v.store.MembershipSeq(ctx, c.UserID, c.RoomID, c.EventID)
 		return err
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	for _, rows := range a.rows { // not stored yet
@@ -204,6 +207,11 @@ func (a *application) forget(ctx context.Context, s *source, c *userapi.UserChan
 			if m.UserID == c.UserID && m.RoomID == c.RoomID && m.EventID == c.EventID {
 				at = m.Seq
 			}
+		}
+	}
+	if at == 0 && c.Again {
+		if at, err = a.v.whenLeft(ctx, c); err != nil || at == 0 {
+			return err // nothing of that time is shown
 		}
 	}
 	if at == 0 {

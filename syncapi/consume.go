@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/lease"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
@@ -39,8 +41,9 @@ type source struct {
 	// done and doneSeq are what next and seq were after the last batch that
 	// was applied: where a restart goes on.
 	done, doneSeq int64
-	// lost tells that the log has dropped records that the view needs.
-	lost bool
+	// lost tells that the log has dropped records that the view needs, resynced
+	// that a partition of user.output has told all that is current.
+	lost, resynced bool
 	// stored is the done that the database has.
 	stored int64
 	// shown is done for who measures the lag.
@@ -128,14 +131,12 @@ func (c *consumer) place(ctx context.Context, s *source, o storage.Offset) error
 		// A derived topic may end earlier after a loss of power: its owner
 		// publishes what is missing, which is known here already.
 		s.next, s.seq = end, o.Seq
-	case o.Next < start && s.topic == roomapi.TopicOutput:
-		s.next, s.seq, s.lost = start, o.Seq, true
 	case o.Next < start:
-		return fmt.Errorf("syncapi: topic %s/%d starts at offset %d, after offset %d that the view needs", s.topic, s.partition, start, o.Next)
+		s.next, s.seq, s.lost = start, o.Seq, true
 	default:
 		s.next, s.seq = o.Next, o.Seq
 	}
-	if o.TopicID == "" && start < end && s.topic == roomapi.TopicOutput {
+	if o.TopicID == "" && start < end {
 		return c.beginning(ctx, s)
 	}
 	return nil
@@ -143,7 +144,7 @@ func (c *consumer) place(ctx context.Context, s *source, o storage.Offset) error
 
 // beginning finds out if a view that has nothing yet lacks what came before the
 // topic's beginning: records are not always in order, but what lacks among the
-// first of them will not come.
+// first of them will not come, unless it is told again.
 func (c *consumer) beginning(ctx context.Context, s *source) error {
 	records, err := c.log.Read(ctx, s.topic, s.partition, s.next, readBytes)
 	if err != nil {
@@ -151,14 +152,29 @@ func (c *consumer) beginning(ctx context.Context, s *source) error {
 	}
 	lowest := int64(math.MaxInt64)
 	for _, r := range records {
-		seq, err := roomapi.OutputSeq(r.Value)
+		seq, again, err := s.place(r.Value)
 		if err != nil {
 			return fmt.Errorf("syncapi: %s/%d at offset %d: %w", s.topic, s.partition, r.Offset, err)
+		}
+		if again {
+			s.lost = false
+			return nil
 		}
 		lowest = min(lowest, seq)
 	}
 	s.lost = s.lost || lowest > s.seq+1
 	return nil
+}
+
+// place reads a record's Seq, and whether all that is current follows it.
+func (s *source) place(value []byte) (seq int64, again bool, err error) {
+	if s.topic == roomapi.TopicOutput {
+		seq, err = roomapi.OutputSeq(value)
+		return seq, false, err
+	}
+	var c userapi.UserChange
+	err = json.Unmarshal(value, &c)
+	return c.Seq, c.Kind == userapi.ChangeResync, err
 }
 
 // reached notes in a vector how far the source has been applied.
@@ -171,6 +187,9 @@ func (s *source) reached(v *vector) {
 		}
 	case userapi.TopicUserOutput:
 		v.users[s.partition] = s.seq
+		if s.lost {
+			v.users[s.partition] = unbuilt
+		}
 	case userapi.TopicEphemeral:
 		v.eph[s.partition] = s.next
 	}

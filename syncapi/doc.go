@@ -10,7 +10,8 @@
 // relations, receipts and change markers. All of them can be built again from
 // the logs, so their commits may lag; a plain message costs no row.
 // Where room.output does not reach back to what the view has, rebuild.go makes
-// the view anew of what the room server knows, and requests wait.
+// the view anew of what the room server knows; where user.output does not,
+// resync.go has the user-api tell there again what is current. Requests wait.
 // It asks the room server (state, history, events) and the user-api (account
 // data, filters, receipts, presence).
 //

@@ -60,8 +60,10 @@ type model struct {
 	userSeqs []int64
 	rooms    map[string]*modelRoom
 	account  map[string]map[string]map[string]jsontext.Value
-	order    map[string][]string // the IDs of a room's events
-	asked    map[string]int      // queries by name
+	current  []userapi.UserChange // the last one of each thing that was changed
+	resyncs  chan int             // unless nil, taken from before a resync is told
+	order    map[string][]string  // the IDs of a room's events
+	asked    map[string]int       // queries by name
 	clock    int64
 }
 
@@ -304,6 +306,12 @@ func (m *model) change(c userapi.UserChange) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := eventlog.PartitionFor(c.UserID, len(m.userSeqs))
+	m.keep(c)
+	m.publishChange(p, c)
+}
+
+// publishChange publishes a change with its partition's next Seq. m.mu is held.
+func (m *model) publishChange(p int, c userapi.UserChange) {
 	m.userSeqs[p]++
 	c.V, c.Seq = 1, m.userSeqs[p]
 	if c.Kind == userapi.ChangeAccountData {
@@ -525,6 +533,7 @@ func (m *model) serve() {
 	userapi.QueryHeads.Serve(m.calls, func(context.Context, *userapi.HeadsRequest) (*userapi.HeadsResponse, error) {
 		return &userapi.HeadsResponse{Seqs: m.heads().users}, nil
 	})
+	userapi.Resync.Serve(m.calls, m.resync)
 	userapi.QueryAccountData.Serve(m.calls, m.accountData)
 	userapi.QueryPresence.Serve(m.calls, func(context.Context, *userapi.PresenceRequest) (*userapi.PresenceResponse, error) {
 		return &userapi.PresenceResponse{}, nil

@@ -10,6 +10,7 @@ import (
 	"github.com/matrix-org/dendrite/common/sqldb"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/syncapi/storage"
+	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
 const (
@@ -78,6 +79,9 @@ func (c *consumer) rebuildOnce(ctx context.Context, s *source) error {
 	}
 	c.view.log.WithField("topic", s.topic).WithField("partition", s.partition).
 		Warn("Records were dropped before they were read: building the view anew")
+	if s.topic == userapi.TopicUserOutput {
+		return c.rebuildUsers(ctx, s, fence)
+	}
 	return c.rebuild(ctx, s, fence)
 }
 

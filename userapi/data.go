@@ -46,6 +46,7 @@ func (s *Server) registerData(srv *rpc.Server) {
 	api.QueryForgotten.Serve(srv, s.queryForgotten)
 	api.QueryGuests.Serve(srv, s.queryGuests)
 	api.QueryHeads.Serve(srv, s.queryHeads)
+	api.Resync.Serve(srv, s.resync)
 	api.TakeJob.Serve(srv, s.takeJob)
 	api.RenewJob.Serve(srv, s.renewJob)
 	api.FinishJob.Serve(srv, s.finishJob)

@@ -8,7 +8,8 @@
 // makes the change; who has the lease of a partition publishes its rows in their
 // order, and keeps the presence of its users. A row is kept for some minutes
 // after it was published, so that a topic that lost its end gets it again; one
-// that lost more is told so (ChangeResync) and gets all current rows.
+// that lost more is told so (ChangeResync) and gets all current rows, as does one
+// whose reader asks for that (Resync): records are kept for a week.
 // Transactions that make or end sessions take turns by the account's row.
 //
 // It asks nobody. All methods are safe for concurrent use.

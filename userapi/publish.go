@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/lease"
+	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/userapi/api"
+	"github.com/matrix-org/dendrite/userapi/storage"
 )
 
 const (
@@ -42,7 +45,7 @@ type publisher struct {
 
 type published struct {
 	epoch, seq int64
-	// whole is set once no resync is under way.
+	// whole is set while no resync is under way.
 	whole bool
 }
 
@@ -67,8 +70,8 @@ func (s *Server) publish(ctx context.Context) error {
 		case <-s.wake:
 		case <-poll.C:
 		case <-drop.C:
-			if err := errors.Join(p.drop(ctx), s.sweep(ctx)); err != nil && ctx.Err() == nil {
-				s.logger.WithError(err).Warn("Old rows cannot be deleted")
+			if err := errors.Join(p.drop(ctx), p.trim(ctx), s.sweep(ctx)); err != nil && ctx.Err() == nil {
+				s.logger.WithError(err).Warn("Old rows and records cannot be deleted")
 			}
 		}
 	}
@@ -155,6 +158,7 @@ func (p *publisher) one(ctx context.Context, l lease.Lease, head int64) error {
 			return fmt.Errorf("userapi: publishing: %w", err)
 		}
 		state.seq = rows[len(rows)-1].Seq
+		state.whole = state.whole && !slices.ContainsFunc(rows, func(r storage.OutboxRow) bool { return r.Resync() })
 		p.done[l.Partition] = state
 	}
 	return nil
@@ -221,6 +225,40 @@ func (p *publisher) drop(ctx context.Context) error {
 	return nil
 }
 
+// trim lets the log drop old changes: readers that fall behind by more than the
+// topic's retention ask for a resync. What lastPublished reads stays.
+// spec: design rules 14 and 15
+func (p *publisher) trim(ctx context.Context) error {
+	for _, l := range p.s.leases.Held() {
+		_, end, err := p.s.log.Bounds(ctx, api.TopicUserOutput, l.Partition)
+		if err == nil {
+			err = p.s.log.Trim(ctx, api.TopicUserOutput, l.Partition, end-lastRecords)
+		}
+		if err != nil {
+			return fmt.Errorf("userapi: trimming %s: %w", api.TopicUserOutput, err)
+		}
+	}
+	return nil
+}
+
+// resync answers api.Resync. Whoever has the lease of the partition finds it
+// among the rows to be published, and goes on with it.
+func (s *Server) resync(ctx context.Context, r *api.ResyncRequest) (res *api.WriteResponse, err error) {
+	if r.Partition < 0 || r.Partition >= s.output.Partitions {
+		return nil, matrixerror.NotFound("%s has no partition %d", api.TopicUserOutput, r.Partition)
+	}
+	s.logger.WithField("partition", r.Partition).Warn("A reader of user.output lacks changes; all current rows are published anew")
+	err = s.write(ctx, func(tx *sqldb.Tx) (err error) {
+		res, err = s.db.RequestResync(ctx, tx, r.Partition)
+		return err
+	})
+	return res, err
+}
+
+// lastRecords is how many records at its end tell how far a partition of
+// user.output is published.
+const lastRecords = 2 * publishBatch
+
 // lastPublished reads from the topic up to where it is published: the highest
 // Seq near its end, behind which an owner that lost its lease unnoticed may have
 // appended lower ones.
@@ -230,7 +268,7 @@ func (s *Server) lastPublished(ctx context.Context, partition int) (int64, error
 		return 0, fmt.Errorf("userapi: %s: %w", api.TopicUserOutput, err)
 	}
 	highest := int64(0)
-	for next := max(start, end-2*publishBatch); next < end; {
+	for next := max(start, end-lastRecords); next < end; {
 		records, err := s.log.Read(ctx, api.TopicUserOutput, partition, next, 1<<20)
 		if err != nil {
 			return 0, fmt.Errorf("userapi: %s: %w", api.TopicUserOutput, err)

@@ -1,7 +1,9 @@
 package userapi
 
 import (
+	"context"
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -81,6 +83,8 @@ func TestResync(t *testing.T) {
 				w.check(err)
 				_, err = s.deleteAccountData(t.Context(), &api.DeleteAccountDataRequest{UserID: alice, Type: "gone"})
 				w.check(err)
+				_, err = s.forget(t.Context(), &api.ForgetRequest{UserID: alice, RoomID: "!old", EventID: "$left"})
+				w.check(err)
 				last := w.putData(s, alice, "kept", `{"n":1}`)
 				c.damage(w, s)
 				want := last.Seq + 1
@@ -88,7 +92,7 @@ func TestResync(t *testing.T) {
 					want = 101
 				}
 				stop := w.run(s)
-				all := w.publishedUpTo(want + 5)[c.skip:]
+				all := w.publishedUpTo(want + 7)[c.skip:]
 				kinds := ""
 				for i, change := range all {
 					if change.Seq != want+int64(i) {
@@ -96,11 +100,11 @@ func TestResync(t *testing.T) {
 					}
 					kinds += string(change.Kind) + change.Type + " "
 				}
-				if kinds != "resync devices profile account_datakept push_rulesm.push_rules receiptm.read " {
+				if kinds != "resync devices profile account_datakept push_rulesm.push_rules receiptm.read forget resynced " {
 					t.Error(kinds)
 				}
 				next := w.putData(s, alice, "kept", `{"n":2}`)
-				if next.Seq != want+6 {
+				if next.Seq != want+8 {
 					t.Errorf("the next change is %d", next.Seq)
 				}
 				w.publishedUpTo(next.Seq)
@@ -113,6 +117,82 @@ func TestResync(t *testing.T) {
 				stop()
 			})
 		})
+	}
+}
+
+// TestRequestedResync: who lacks changes is told all that is current, behind
+// what was on its way, whichever instance was asked and publishes.
+func TestRequestedResync(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		w.deps = Deps{Log: sharedLog{w.log}, LeaseTTL: 400 * time.Millisecond}
+		a, b := w.server(), w.server()
+		w.signUp(a, alice)
+		stop := w.run(a)
+		last := w.putData(a, alice, "t", `{"n":1}`)
+		w.publishedUpTo(last.Seq)
+		var first, second *api.WriteResponse
+		for i, of := range []**api.WriteResponse{&first, &second} { // the second time of the one that does not publish
+			last = w.putData(a, alice, "t", fmt.Sprintf(`{"n":%d}`, i+2))
+			var err error
+			if *of, err = []*Server{a, b}[i].resync(t.Context(), &api.ResyncRequest{Partition: alicePartition}); err != nil || (*of).Seq != last.Seq+1 {
+				t.Fatalf("%v, %v, after %d", *of, err, last.Seq)
+			}
+			all := w.publishedUpTo((*of).Seq + 4)[last.Seq:]
+			kinds := ""
+			for n, c := range all {
+				if c.Seq != (*of).Seq+int64(n) {
+					t.Errorf("change %d is at %d", c.Seq, (*of).Seq+int64(n))
+				}
+				kinds += string(c.Kind) + " "
+			}
+			if kinds != "resync devices profile account_data resynced " {
+				t.Errorf("%d: %s", i, kinds)
+			}
+		}
+		stop()
+		if _, err := a.resync(t.Context(), &api.ResyncRequest{Partition: api.UserOutputPartitions}); err == nil {
+			t.Error("there is a partition more")
+		}
+	})
+}
+
+// trimmedTo notes how far it may drop.
+type trimmedTo struct {
+	eventlog.Log
+	before chan int64
+}
+
+func (l trimmedTo) Trim(_ context.Context, topic string, partition int, before int64) error {
+	if topic == api.TopicUserOutput && partition == alicePartition {
+		l.before <- before
+	}
+	return nil
+}
+
+// TestTrim: user.output may lose all but its last records, which tell how far it
+// is published; the topic's retention holds the rest for a week.
+func TestTrim(t *testing.T) {
+	w := &world{t: t, path: filepath.Join(t.TempDir(), "users.db"), clock: time.Now()}
+	w.newLog()
+	log := trimmedTo{w.log, make(chan int64, 1)}
+	w.deps = Deps{Log: log, LeaseTTL: 400 * time.Millisecond}
+	s := w.server()
+	if spec := api.UserOutputTopic(0); spec.Retention != 7*24*time.Hour {
+		t.Errorf("retention: %v", spec.Retention)
+	}
+	many := make([]eventlog.Message, lastRecords+10)
+	for i := range many {
+		value, err := json.Marshal(&api.UserChange{V: 1, Seq: int64(i + 1), UserID: alice, Kind: api.ChangeDevices})
+		w.check(err)
+		many[i] = eventlog.Message{Topic: api.TopicUserOutput, Partition: alicePartition, Value: value}
+	}
+	_, err := w.log.Append(t.Context(), many...)
+	w.check(err)
+	go s.leases.Run(t.Context())
+	w.until("no leases", func() bool { return len(s.leases.Held()) == api.UserOutputPartitions })
+	w.check((&publisher{s: s}).trim(t.Context()))
+	if before := <-log.before; before != 10 {
+		t.Errorf("it may drop %d records", before)
 	}
 }
 

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"reflect"
 )
 
 // Routed is implemented by requests that are best answered by the owner of a
@@ -64,6 +65,7 @@ func (m Method[Req, Res]) Call(ctx context.Context, c Caller, req *Req) (*Res, e
 // arrives as nil.
 func (m Method[Req, Res]) Serve(s *Server, f func(context.Context, *Req) (*Res, error)) {
 	s.methods[m.service+"/"+m.name] = handler{
+		signature:  Signature{reflect.TypeFor[Req](), reflect.TypeFor[Res]()},
 		newRequest: func() any { return new(Req) },
 		call: func(ctx context.Context, req any) (any, error) {
 			res, err := f(ctx, req.(*Req))
@@ -78,7 +80,11 @@ func (m Method[Req, Res]) Serve(s *Server, f func(context.Context, *Req) (*Res, 
 	}
 }
 
+// Signature is what a method takes and returns.
+type Signature struct{ Request, Response reflect.Type }
+
 type handler struct {
+	signature  Signature
 	newRequest func() any
 	call       func(context.Context, any) (any, error)
 }
@@ -89,6 +95,15 @@ type Server struct{ methods map[string]handler }
 
 // NewServer makes an empty server.
 func NewServer() *Server { return &Server{methods: map[string]handler{}} }
+
+// Methods returns the methods that are registered, by service/name.
+func (s *Server) Methods() map[string]Signature {
+	out := make(map[string]Signature, len(s.methods))
+	for name, h := range s.methods {
+		out[name] = h.signature
+	}
+	return out
+}
 
 // Invoke implements Caller by a direct call.
 func (s *Server) Invoke(ctx context.Context, c Call) (any, error) {

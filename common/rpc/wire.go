@@ -174,6 +174,19 @@ func (c *codec) encode(buf *bytes.Buffer, limit int64, v any) error {
 
 func (c *codec) decode(body []byte, v any) error { return json.Unmarshal(body, v, c.options) }
 
+// Travel sets arrived to what another process gets of a value that is sent to it.
+// Tests ask for that of what their methods carry; both are pointers to one type.
+func Travel(sent, arrived any) error {
+	c, buf := newCodec(), new(bytes.Buffer)
+	if err := c.encode(buf, DefaultMaxResponse, sent); err != nil {
+		return fmt.Errorf("rpc: encoding: %w", err)
+	}
+	if err := c.decode(buf.Bytes(), arrived); err != nil {
+		return fmt.Errorf("rpc: decoding: %w", err)
+	}
+	return nil
+}
+
 // boundedWriter fails rather than let a buffer grow over a limit.
 type boundedWriter struct {
 	to    *bytes.Buffer

@@ -71,12 +71,9 @@ func (m *machine) run(ctx context.Context) error {
 	return errors.Join(err, m.end(nil, syscall.SIGKILL), os.RemoveAll(m.dir))
 }
 
-// makeKeys runs the service that makes keys, once.
+// makeKeys runs the service that makes keys, where there are none.
 func (m *machine) makeKeys(ctx context.Context) error {
-	command, made := m.services.MakeKeys(m.cluster)
-	if _, err := os.Stat(made); err == nil {
-		return nil
-	}
+	command := m.services.MakeKeys(m.cluster)
 	if out, err := exec.CommandContext(ctx, command.Program, command.Arguments...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", command.Program, err, out)
 	}

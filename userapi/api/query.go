@@ -32,6 +32,10 @@ var (
 	// QueryHeads returns the last Seq of each partition of user.output, as
 	// stored: what a read without a token has to see.
 	QueryHeads = rpc.NewMethod[HeadsRequest, HeadsResponse](Service, "heads").Harmless()
+	// Resync has all that is current in a partition told anew on user.output,
+	// from a ChangeResync to a ChangeResynced; it returns the first one's
+	// position. It is for readers that user.output does not reach back to.
+	Resync = rpc.NewMethod[ResyncRequest, WriteResponse](Service, "resync").Harmless()
 )
 
 // VerifyTokenRequest holds an access token.
@@ -115,6 +119,9 @@ type HeadsRequest struct{}
 
 // HeadsResponse holds the last Seq per partition of user.output.
 type HeadsResponse struct{ Seqs []int64 }
+
+// ResyncRequest names a partition of user.output.
+type ResyncRequest struct{ Partition int }
 
 // GuestsRequest names users, at most 1,000.
 type GuestsRequest struct{ UserIDs []string }

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"time"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -26,13 +28,17 @@ const (
 	ActivityPartitions   = 4
 )
 
+// UserOutputRetention is how long records of user.output are kept. A reader that
+// was away for longer asks for what is current (Resync).
+const UserOutputRetention = 7 * 24 * time.Hour
+
 // UserOutputTopic describes user.output; zero partitions means
 // UserOutputPartitions.
 func UserOutputTopic(partitions int) eventlog.TopicSpec {
 	if partitions == 0 {
 		partitions = UserOutputPartitions
 	}
-	return eventlog.TopicSpec{Name: TopicUserOutput, Partitions: partitions, Durability: eventlog.Derived}
+	return eventlog.TopicSpec{Name: TopicUserOutput, Partitions: partitions, Durability: eventlog.Derived, Retention: UserOutputRetention}
 }
 
 // ChangeKind says what a UserChange changed.
@@ -49,10 +55,12 @@ const (
 	ChangeToDevice    ChangeKind = "to_device" // DeviceID has new messages
 	ChangeForget      ChangeKind = "forget"    // RoomID was forgotten by the user, whose member event was EventID
 	// ChangeResync says that the changes between the last one in the topic and
-	// this one cannot be had any more: a reader goes on from here, whatever it
-	// lacks. What is current of all users of the partition follows, but for the
-	// rooms that they have forgotten. It has no UserID.
+	// this one cannot be had any more, or that a reader lacks them: it goes on
+	// from here, whatever that is. What is current of all users of the partition
+	// follows. It has no UserID.
 	ChangeResync ChangeKind = "resync"
+	// ChangeResynced says that all of that has followed. It has no UserID.
+	ChangeResynced ChangeKind = "resynced"
 )
 
 // UserChange is a record of user.output. Seq counts from 1 in each partition
@@ -68,6 +76,9 @@ type UserChange struct {
 	Type     string         `json:"type,omitzero"`
 	Content  jsontext.Value `json:"content,omitzero"`
 	Receipt  *Receipt       `json:"receipt,omitzero"`
+	// Again is set for a ChangeForget that a resync tells again: where EventID is
+	// not known, the room is not hidden, for it may have been entered since.
+	Again bool `json:"again,omitzero"`
 }
 
 // ChangeSeq reads the Seq of a record of user.output.

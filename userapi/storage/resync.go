@@ -19,13 +19,15 @@ const resyncUsers = 100
 // the change that tells readers so, with the next Seq after both the head and
 // published, and notes that the current rows are to follow. It returns that Seq.
 func (d *Database) StartResync(ctx context.Context, tx *sqldb.Tx, partition int, published int64) (int64, error) {
+	if err := beginResync(ctx, tx, partition); err != nil {
+		return 0, err
+	}
 	for _, one := range []struct {
 		text string
 		args []any
 	}{
 		{"UPDATE output_heads SET seq = $1 WHERE partition_id = $2 AND seq < $3", []any{published, partition, published}},
 		{"DELETE FROM outbox WHERE partition_id = $1", []any{partition}},
-		{"INSERT INTO resyncs (partition_id, after_user) VALUES ($1, '') ON CONFLICT (partition_id) DO UPDATE SET after_user = ''", []any{partition}},
 	} {
 		if _, err := tx.Exec(ctx, one.text, one.args...); err != nil {
 			return 0, fmt.Errorf("userapi: resync: %w", err)
@@ -33,6 +35,26 @@ func (d *Database) StartResync(ctx context.Context, tx *sqldb.Tx, partition int,
 	}
 	res, err := d.change(ctx, tx, partition, api.UserChange{Kind: api.ChangeResync})
 	return res.Seq, err
+}
+
+// RequestResync has the current rows of a partition follow all that is on its
+// way, behind a change that tells readers so.
+func (d *Database) RequestResync(ctx context.Context, tx *sqldb.Tx, partition int) (*api.WriteResponse, error) {
+	if err := beginResync(ctx, tx, partition); err != nil {
+		return nil, err
+	}
+	res, err := d.change(ctx, tx, partition, api.UserChange{Kind: api.ChangeResync})
+	return &res, err
+}
+
+// beginResync notes that the current rows are to follow; what is under way of
+// that begins again. It locks the row first, as Resync does, before others.
+func beginResync(ctx context.Context, tx *sqldb.Tx, partition int) error {
+	_, err := tx.Exec(ctx, "INSERT INTO resyncs (partition_id, after_user) VALUES ($1, '') ON CONFLICT (partition_id) DO UPDATE SET after_user = ''", partition)
+	if err != nil {
+		return fmt.Errorf("userapi: resync: %w", err)
+	}
+	return nil
 }
 
 // Resyncing tells whether a resync of a partition is under way.
@@ -69,7 +91,10 @@ func (d *Database) Resync(ctx context.Context, tx *sqldb.Tx, partition int) (mor
 		return false, err
 	}
 	if len(users) == 0 {
-		_, err := tx.Exec(ctx, "DELETE FROM resyncs WHERE partition_id = $1", partition)
+		if _, err := tx.Exec(ctx, "DELETE FROM resyncs WHERE partition_id = $1", partition); err != nil {
+			return false, err
+		}
+		_, err := d.change(ctx, tx, partition, api.UserChange{Kind: api.ChangeResynced})
 		return false, err
 	}
 	var all []api.UserChange
@@ -98,9 +123,7 @@ func (d *Database) Resync(ctx context.Context, tx *sqldb.Tx, partition int) (mor
 	return true, err
 }
 
-// currentChanges tells all that is stored of a user as changes. Forgotten rooms
-// are not among it: whether one was entered since is not known here, and a
-// reader would hide it.
+// currentChanges tells all that is stored of a user as changes.
 func (d *Database) currentChanges(ctx context.Context, tx *sqldb.Tx, userID string, deactivated bool) ([]api.UserChange, error) {
 	var out []api.UserChange
 	if deactivated {
@@ -140,5 +163,14 @@ func (d *Database) currentChanges(ctx context.Context, tx *sqldb.Tx, userID stri
 		out = append(out, api.UserChange{Kind: api.ChangeReceipt, RoomID: room, Type: r.Type, Receipt: &r})
 		return err
 	}, "SELECT room_id, type, thread_id, event_id, ts FROM receipts WHERE user_id = $1 ORDER BY room_id, type, thread_id", userID)
+	if err != nil {
+		return nil, err
+	}
+	err = each(ctx, tx, func(scan func(...any) error) error {
+		c := api.UserChange{Kind: api.ChangeForget, Again: true}
+		err := scan(&c.RoomID, &c.EventID)
+		out = append(out, c)
+		return err
+	}, "SELECT room_id, event_id FROM forgotten WHERE user_id = $1 ORDER BY room_id", userID)
 	return out, err
 }

@@ -26,6 +26,10 @@ type lived struct {
 	last         string   // the event ID of alice's transaction "last"
 }
 
+// odd is a text, as it stands in a path, that is stored in another form: with
+// what PostgreSQL does not take, and with what stands for it.
+const odd = "a%00b%01"
+
 // live lets users live on an installation for a while, and stops it.
 func (h *home) live() *lived {
 	h.Helper()
@@ -45,6 +49,8 @@ func (h *home) live() *lived {
 		l.missed = append(l.missed, h.send(l.alice, l.room, txn, "message "+txn))
 	}
 	l.missed = append(l.missed, h.call(l.alice, "PUT", path+"/state/m.room.topic", object{"topic": "moving"})["event_id"].(string))
+	l.missed = append(l.missed, h.call(l.alice, "PUT", path+"/state/org.example.odd/"+odd, object{"odd": "state"})["event_id"].(string))
+	h.call(l.bob, "PUT", "/user/"+url.PathEscape(l.bob.id)+"/account_data/org.example."+odd, object{"odd": "data"})
 	l.last = h.send(l.alice, l.room, "last", "good bye")
 	l.missed = append(l.missed, l.last)
 	l.later = h.sync(l.alice, "")["next_batch"].(string)
@@ -121,6 +127,7 @@ func (l *lived) check(h *home) {
 	if a := h.call(l.bob, "GET", "/user/"+url.PathEscape(l.bob.id)+"/account_data/org.example.note", object{}); a["note"] != "\u00fc" {
 		h.Fatalf("account data: %v", a)
 	}
+	l.checkOdd(h)
 	whole := h.sync(l.bob, "")
 	receipts := list(dig(whole, "rooms", "join", l.room, "ephemeral", "events"))
 	if len(receipts) != 1 || receipts[0].(object)["type"] != "m.receipt" {
@@ -129,6 +136,17 @@ func (l *lived) check(h *home) {
 	new := h.send(l.alice, l.room, "new", "here we are")
 	if events := timeline(h.sync(l.bob, whole["next_batch"].(string)), l.room); !slices.Equal(events, []string{new}) {
 		h.Fatalf("what is new gives %v, want %s", events, new)
+	}
+}
+
+// checkOdd finds again what has an odd name.
+func (l *lived) checkOdd(h *home) {
+	h.Helper()
+	if a := h.call(l.bob, "GET", "/user/"+url.PathEscape(l.bob.id)+"/account_data/org.example."+odd, object{}); a["odd"] != "data" {
+		h.Fatalf("account data under an odd name: %v", a)
+	}
+	if a := h.call(l.bob, "GET", "/rooms/"+url.PathEscape(l.room)+"/state/org.example.odd/"+odd, object{}); a["odd"] != "state" {
+		h.Fatalf("state under an odd key: %v", a)
 	}
 }
 

@@ -81,7 +81,7 @@ func (i *Installation) compare(ctx context.Context, p *Place) error {
 		p.Wrong = "the topic is not the one that was read"
 	case p.Next > end && topic.Durability == eventlog.Durable:
 		p.Wrong = "the topic ends before what was read of it"
-	case p.Next < start && p.Consumer != directoryConsumer: // which rebuilds what is gone
+	case p.Next < start && p.Consumer != directoryConsumer && p.Consumer != syncConsumer: // which rebuild what is gone
 		p.Wrong = "records were dropped before they were read"
 	default:
 		p.Lag = max(0, end-p.Next)

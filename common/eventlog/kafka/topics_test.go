@@ -216,6 +216,13 @@ func TestControlRecords(t *testing.T) {
 		close(followed)
 	}()
 	transactions(t, b, "a", "2", "4") // at 1 and 3, each with a commit behind it
+	// A commit is decided when it is answered; its marker follows.
+	for end := int64(0); end < 5; {
+		var err error
+		if _, end, err = log.Bounds(t.Context(), "a", 0); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if at := add("5"); at != 5 {
 		t.Fatalf("the record after two transactions is at %d", at)
 	}

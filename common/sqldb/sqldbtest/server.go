@@ -3,9 +3,11 @@ package sqldbtest
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -136,6 +138,34 @@ func (s *PostgreSQLServer) schema(name string) (made bool, err error) {
 func (s *PostgreSQLServer) drop(name string) error {
 	_, err := s.db.Exec("DROP SCHEMA " + name + " CASCADE")
 	return err
+}
+
+// Database makes a database on the shared server, for a whole installation with
+// its schemas, and drops it when the test ends; it returns its URL.
+func Database(t testing.TB) string {
+	t.Helper()
+	at, err := url.Parse(Server(t).URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at.Path = DatabaseWith(t, "ENCODING 'UTF8' LOCALE 'C'")
+	return at.String()
+}
+
+// DatabaseWith is Database with properties of the test's choice; it returns the
+// database's name.
+func DatabaseWith(t testing.TB, properties string) string {
+	t.Helper()
+	s, name := Server(t), "test_"+strings.ToLower(rand.Text())
+	if _, err := s.db.Exec("CREATE DATABASE " + name + " TEMPLATE template0 " + properties); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := s.db.Exec("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+	})
+	return name
 }
 
 // Private starts a server for one test alone, which may stop, kill and restart
