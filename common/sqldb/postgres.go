@@ -54,7 +54,20 @@ func openPostgres(ctx context.Context, o Options) (*DB, error) {
 	}
 	db.SetMaxOpenConns(n + 1) // migrations
 	db.SetMaxIdleConns(n + 1)
-	if err := prepareDatabase(ctx, db, o.Schema); err != nil {
+	// A server that takes connections and says nothing is not waited for longer
+	// than the caller does; lib/pq would.
+	prepared := make(chan error, 1)
+	go func() { prepared <- prepareDatabase(ctx, db, o.Schema) }()
+	select {
+	case err = <-prepared:
+	case <-ctx.Done():
+		go func() {
+			<-prepared
+			_ = db.Close() // nobody is there to hear of it
+		}()
+		return nil, fmt.Errorf("sqldb: connect: %w: %w", ErrUnavailable, ctx.Err())
+	}
+	if err != nil {
 		if unavailable(err) {
 			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
