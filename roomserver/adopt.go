@@ -40,13 +40,28 @@ func (s *Server) adopt(ctx context.Context, b *batch) error {
 			if err != nil {
 				return fmt.Errorf("roomserver: adopt: %w", err)
 			}
-			if !bytes.Equal(header, st.header) {
+			if same, err := agree(header, st.header); err != nil || !same {
 				s.metrics.conflicts.Inc()
-				return fmt.Errorf("roomserver: %w: at %d of partition %d", errConflict, seq, p)
+				return fmt.Errorf("roomserver: %w: at %d of partition %d", errors.Join(errConflict, err), seq, p)
 			}
+			st.header = header
 		}
 	}
 	return nil
+}
+
+// agree tells whether a header of room.output says what ours does. It may be
+// another version's, with members that this one does not know.
+func agree(logged, ours []byte) (bool, error) {
+	if bytes.Equal(logged, ours) {
+		return true, nil
+	}
+	known, _, err := api.DecodeOutput(logged)
+	if err != nil {
+		return false, err
+	}
+	again, err := known.Encode()
+	return bytes.Equal(again, ours), err
 }
 
 // header returns that of the output with a Seq. These are asked for in

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
@@ -281,5 +283,38 @@ func testConflict(t *testing.T) {
 	}
 	if err := errors.Join(r.log.Close(), r.db.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAdoptNewer: what a newer version has published, with members that this one
+// does not know, is adopted as it is.
+func TestAdoptNewer(t *testing.T) {
+	ours := []byte(`{"v":1,"kind":"state","pos":{"p":0,"s":7},"room_id":"!r:test","room_version":"11","joined":2,"invited":0}`)
+	for newer, same := range map[string]bool{
+		`{"v":1,"kind":"state","pos":{"p":0,"s":7},"room_id":"!r:test","room_version":"11","joined":2,"invited":0,"knocked":1}`: true,
+		`{"v":1,"kind":"state","pos":{"p":0,"s":7},"room_id":"!r:test","room_version":"11","joined":3,"invited":0,"knocked":1}`: false,
+	} {
+		log, err := eventlog.OpenEmbedded(t.Context(), filepath.Join(t.TempDir(), "log.db"), eventlog.EmbeddedOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := log.EnsureTopic(t.Context(), eventlog.TopicSpec{Name: api.TopicOutput, Partitions: 1, Durability: eventlog.Derived}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := log.Append(t.Context(), eventlog.Message{Topic: api.TopicOutput, Value: []byte(newer)}); err != nil {
+			t.Fatal(err)
+		}
+		s := &Server{published: []int64{7}, adopted: []*adopted{{log: log}}}
+		if err := s.metrics.register(prometheus.NewRegistry()); err != nil {
+			t.Fatal(err)
+		}
+		st := &staged{header: ours, output: api.OutputRecord{Kind: api.OutputState, Position: api.Position{Seq: 7}}}
+		err = s.adopt(t.Context(), &batch{inputs: []*input{{staged: []*staged{st}}}})
+		if (err == nil) != same || same && string(st.header) != newer {
+			t.Errorf("%s is adopted as %s: %v", newer, st.header, err)
+		}
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
