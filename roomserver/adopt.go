@@ -51,17 +51,27 @@ func (s *Server) adopt(ctx context.Context, b *batch) error {
 }
 
 // agree tells whether a header of room.output says what ours does. It may be
-// another version's, with members that this one does not know.
+// another version's: a newer one's, with members that this one does not know, or
+// an older one's, without those that were added since.
 func agree(logged, ours []byte) (bool, error) {
 	if bytes.Equal(logged, ours) {
 		return true, nil
 	}
-	known, _, err := api.DecodeOutput(logged)
+	theirs, _, err := api.DecodeOutput(logged)
 	if err != nil {
 		return false, err
 	}
-	again, err := known.Encode()
-	return bytes.Equal(again, ours), err
+	own, _, err := api.DecodeOutput(ours)
+	if err != nil {
+		return false, err
+	}
+	theirs.ForgetMissing(own)
+	a, err := theirs.Encode()
+	if err != nil {
+		return false, err
+	}
+	b, err := own.Encode()
+	return bytes.Equal(a, b), err
 }
 
 // header returns that of the output with a Seq. These are asked for in
