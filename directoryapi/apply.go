@@ -238,7 +238,7 @@ func (s *Server) read(ctx context.Context, value []byte) (change, error) {
 		return c, err
 	}
 	c.describes = len(rec.Changes) > 0
-	wanted := slices.DeleteFunc(rec.Changes, func(ch roomserver.StateChange) bool { return !s.watches(ch.Type, ch.StateKey) })
+	wanted := s.wanted(rec.Changes, &c)
 	events, err := s.changedEvents(ctx, rec, wanted, lines)
 	if err != nil {
 		return c, err
@@ -257,6 +257,22 @@ func (s *Server) read(ctx context.Context, value []byte) (change, error) {
 func (s *Server) watches(typ, stateKey string) bool {
 	_, watched := watchedTypes(typ, stateKey)
 	return watched || typ == "m.room.member" && s.local(stateKey)
+}
+
+// wanted are the changes that the view has to see the events of. Memberships are
+// noted at once, where the changes tell them: those of before v0.2.0 do not.
+func (s *Server) wanted(changes []roomserver.StateChange, c *change) (out []roomserver.StateChange) {
+	for _, ch := range changes {
+		switch {
+		case !s.watches(ch.Type, ch.StateKey):
+		case ch.Type == "m.room.member" && ch.Membership != "":
+			c.members = append(c.members, memberChange{userID: ch.StateKey,
+				room: api.UserRoom{RoomID: c.roomID, EventID: ch.EventID, Membership: ch.Membership}})
+		default:
+			out = append(out, ch)
+		}
+	}
+	return out
 }
 
 // set notes what is now at an entry that the view watches; nil for nothing.

@@ -240,6 +240,35 @@ func testRoomsOfAUser(t *testing.T) {
 	}
 }
 
+// TestMembershipsTold: memberships are taken from a record that tells them,
+// without asking for events (here nobody would answer); a record of before
+// v0.2.0 tells them by its event, and what a newer one tells besides is passed over.
+func TestMembershipsTold(t *testing.T) { sqldbtest.Each(t, testMembershipsTold) }
+
+func testMembershipsTold(t *testing.T) {
+	w := newWorld(t)
+	w.publish(0, &roomserver.OutputRecord{Kind: roomserver.OutputState, RoomID: "!a:test", RoomVersion: "11", JoinedCount: 1,
+		Changes: []roomserver.StateChange{
+			{Type: "m.room.member", StateKey: "@bob:test", EventID: "$named", Membership: "join"},
+			{Type: "m.room.member", StateKey: "@carol:test", EventID: "$other", Membership: "ban"},
+			{Type: "m.room.member", StateKey: "@far:away", EventID: "$far", Membership: "join"},
+		}})
+	w.state(0, "!b:test", "m.room.member", "@bob:test", `{"membership":"invite"}`, 1)
+	w.seqs[0]++
+	value := fmt.Sprintf(`{"v":1,"kind":"state","pos":{"p":0,"s":%d,"new":1},"room_id":"!c:test","room_version":"11","joined":1,"invited":0,"new":{"x":[]},`+
+		`"changes":[{"type":"m.room.member","state_key":"@bob:test","event_id":"$x","membership":"knock","new":"x"}]}`, w.seqs[0])
+	if _, err := w.log.Append(t.Context(), eventlog.Message{Topic: roomserver.TopicOutput, Value: []byte(value)}); err != nil {
+		t.Fatal(err)
+	}
+	for user, want := range map[string][]string{
+		"@bob:test": {"!a:test join", "!b:test invite", "!c:test knock"}, "@carol:test": {"!a:test ban"}, "@far:away": nil,
+	} {
+		if got := w.rooms(user); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v", user, got)
+		}
+	}
+}
+
 // TestExactlyOnce: what was published again is dropped, messages cost no
 // commit, and a restart goes on where the view stands.
 func TestExactlyOnce(t *testing.T) { sqldbtest.Each(t, testExactlyOnce) }

@@ -43,6 +43,9 @@ func TestCrashes(t *testing.T) {
 // goodbye is the text of the last message in each room: who reads it has read all.
 const goodbye = "goodbye"
 
+// restful is the pace of a load that leaves the machine some room.
+const restful = 200 * time.Millisecond
+
 // load is people who write to rooms and read them, and the record of it.
 type load struct {
 	t       testing.TB
@@ -55,6 +58,8 @@ type load struct {
 	// times from there to a reader, and of a request till its answer or error.
 	acknowledged      map[string]time.Time
 	delivery, request time.Duration
+	// pace is how long a writer thinks between two changes.
+	pace time.Duration
 	// stop ends the writers, end the readers.
 	stop, end context.Context
 	writers   sync.WaitGroup
@@ -62,7 +67,9 @@ type load struct {
 }
 
 // underLoad runs writers and readers against s, and disturb beside them until
-// its context is done, and returns what cannot be true of what they saw.
+// its context is done after d, and returns what cannot be true of what they saw.
+// With a d of 0 the load lasts as long as disturb, and is no more than two cores
+// bear well, so that what is measured is what the disturbance costs.
 func underLoad(t testing.TB, s site, d time.Duration, disturb func(context.Context)) []error {
 	_, faults := measuredLoad(t, s, d, disturb)
 	return faults
@@ -75,11 +82,16 @@ func measuredLoad(t testing.TB, s site, d time.Duration, disturb func(context.Co
 	for i := range people {
 		people[i] = register(t, s, fmt.Sprintf("person%d", i))
 	}
-	stop, stopped := context.WithTimeout(t.Context(), d)
+	stop, stopped := context.WithCancel(t.Context())
 	defer stopped()
 	end, ended := context.WithCancel(t.Context())
 	defer ended()
 	l := &load{t: t, history: history.New(), stop: stop, end: end, more: map[string]*user{}, acknowledged: map[string]time.Time{}}
+	if d > 0 {
+		defer time.AfterFunc(d, stopped).Stop()
+	} else {
+		l.pace = restful
+	}
 	for r := range rooms {
 		room := people[r%users].createRoom(t, object{"preset": "public_chat",
 			"power_level_content_override": object{"events": object{loadState: 0}}})
@@ -103,6 +115,9 @@ func measuredLoad(t testing.TB, s site, d time.Duration, disturb func(context.Co
 		go l.wander(register(t, s, fmt.Sprintf("wanderer%d", i)), fmt.Sprintf("w%d", i))
 	}
 	disturb(stop)
+	if d == 0 {
+		stopped()
+	}
 	l.writers.Wait()
 	for r, room := range l.rooms {
 		people[0].send(t, room, fmt.Sprintf("goodbye%d", r), goodbye)

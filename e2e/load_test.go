@@ -30,6 +30,7 @@ func (l *load) write(u *user, room, name string) {
 	defer l.writers.Done()
 	w := &writer{load: l, u: u, room: room, name: name}
 	for l.stop.Err() == nil && w.next() {
+		wait(l.stop, l.pace)
 	}
 }
 

@@ -140,13 +140,13 @@ func ask(ctx context.Context, address, path string) (status int, body string, er
 	return res.StatusCode, string(raw), err
 }
 
-// buildCluster builds the binaries of a source into one folder.
-func buildCluster(to, source string) error {
+// buildCluster builds the binaries of a source into one folder, and more of it.
+func buildCluster(to, source string, more ...string) error {
 	args := []string{"build", "-o", to + string(filepath.Separator)}
 	if raceEnabled {
 		args = append(args, "-race")
 	}
-	args = append(args, "./cmd/dendrite-admin")
+	args = append(append(args, "./cmd/dendrite-admin"), more...)
 	for _, role := range allRoles {
 		args = append(args, "./cmd/"+binaryOf(role))
 	}

@@ -40,13 +40,38 @@ func (s *Server) adopt(ctx context.Context, b *batch) error {
 			if err != nil {
 				return fmt.Errorf("roomserver: adopt: %w", err)
 			}
-			if !bytes.Equal(header, st.header) {
+			if same, err := agree(header, st.header); err != nil || !same {
 				s.metrics.conflicts.Inc()
-				return fmt.Errorf("roomserver: %w: at %d of partition %d", errConflict, seq, p)
+				return fmt.Errorf("roomserver: %w: at %d of partition %d", errors.Join(errConflict, err), seq, p)
 			}
+			st.header = header
 		}
 	}
 	return nil
+}
+
+// agree tells whether a header of room.output says what ours does. It may be
+// another version's: a newer one's, with members that this one does not know, or
+// an older one's, without those that were added since.
+func agree(logged, ours []byte) (bool, error) {
+	if bytes.Equal(logged, ours) {
+		return true, nil
+	}
+	theirs, _, err := api.DecodeOutput(logged)
+	if err != nil {
+		return false, err
+	}
+	own, _, err := api.DecodeOutput(ours)
+	if err != nil {
+		return false, err
+	}
+	theirs.ForgetMissing(own)
+	a, err := theirs.Encode()
+	if err != nil {
+		return false, err
+	}
+	b, err := own.Encode()
+	return bytes.Equal(a, b), err
 }
 
 // header returns that of the output with a Seq. These are asked for in

@@ -196,10 +196,11 @@ func (s *Server) queryTimestampToEvent(ctx context.Context, req *api.TimestampTo
 		return nil, err
 	}
 	// What the viewer may not see is passed over, within a bound.
-	for skip := range maxHidden {
+	from := storage.At(req.TS, req.Backwards)
+	for range maxHidden {
 		var e *storage.Event
 		err := s.store.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
-			e, err = s.store.ClosestEvent(ctx, tx, row.NID, req.TS, req.Backwards, skip)
+			e, err = s.store.ClosestEvent(ctx, tx, row.NID, from, req.Backwards)
 			return err
 		})
 		if err != nil {
@@ -215,6 +216,7 @@ func (s *Server) queryTimestampToEvent(ctx context.Context, req *api.TimestampTo
 		if v.sees(event) {
 			return &api.TimestampToEventResponse{Event: event}, nil
 		}
+		from = storage.Moment{TS: e.TS, Seq: e.Seq, Sub: e.Sub}
 	}
 	return nil, matrixerror.NotFound("No event found")
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
@@ -281,5 +283,47 @@ func testConflict(t *testing.T) {
 	}
 	if err := errors.Join(r.log.Close(), r.db.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAdoptVersions: what another version has published, with members that this
+// one does not know or without those that it has added, is adopted as it is.
+func TestAdoptVersions(t *testing.T) {
+	const before = `{"v":1,"kind":"state","pos":{"p":0,"s":7},"room_id":"!r:test","room_version":"11","changes":[{"type":"m.room.member","state_key":"@a:test","event_id":"$a"`
+	ours := before + `,"membership":"join"}],"joined":2,"invited":0}`
+	for _, c := range []struct {
+		logged string
+		same   bool
+	}{
+		{ours, true},
+		{before + `,"membership":"join","new":1}],"joined":2,"invited":0,"knocked":1}`, true},
+		{before + `,"membership":"join"}],"joined":3,"invited":0,"knocked":1}`, false},
+		{before + `}],"joined":2,"invited":0}`, true},
+		{before + `}],"joined":3,"invited":0}`, false},
+		{before + `,"membership":"leave"}],"joined":2,"invited":0}`, false},
+		{before + `},{"type":"m.room.member","state_key":"@b:test","event_id":"$b"}],"joined":2,"invited":0}`, false},
+	} {
+		log, err := eventlog.OpenEmbedded(t.Context(), filepath.Join(t.TempDir(), "log.db"), eventlog.EmbeddedOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := log.EnsureTopic(t.Context(), eventlog.TopicSpec{Name: api.TopicOutput, Partitions: 1, Durability: eventlog.Derived}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := log.Append(t.Context(), eventlog.Message{Topic: api.TopicOutput, Value: []byte(c.logged)}); err != nil {
+			t.Fatal(err)
+		}
+		s := &Server{published: []int64{7}, adopted: []*adopted{{log: log}}}
+		if err := s.metrics.register(prometheus.NewRegistry()); err != nil {
+			t.Fatal(err)
+		}
+		st := &staged{header: []byte(ours), output: api.OutputRecord{Kind: api.OutputState, Position: api.Position{Seq: 7}}}
+		err = s.adopt(t.Context(), &batch{inputs: []*input{{staged: []*staged{st}}}})
+		if (err == nil) != c.same || c.same && string(st.header) != c.logged || !c.same && !errors.Is(err, errConflict) {
+			t.Errorf("%s is adopted as %s: %v", c.logged, st.header, err)
+		}
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -74,7 +74,7 @@ func (w *work) changeState(st *staged, deltas []delta) error {
 }
 
 func (d delta) bytes() int {
-	return len(d.key.Type) + len(d.key.StateKey) + len(d.old) + len(d.new) + 80
+	return len(d.key.Type) + len(d.key.StateKey) + len(d.old) + len(d.new) + 100
 }
 
 // stateOutputs stages changes of the state, without those of own, in outputs of
@@ -117,10 +117,12 @@ func (w *work) setState(st *staged, deltas []delta) error {
 		c := &change{key: d.key, id: d.new, by: st, event: infos[d.new].st, nid: infos[d.new].nid}
 		t.state[d.key] = c
 		t.changes = append(t.changes, c)
-		st.output.Changes = append(st.output.Changes, api.StateChange{Type: d.key.Type, StateKey: d.key.StateKey, EventID: d.new, Replaced: d.old})
+		told := api.StateChange{Type: d.key.Type, StateKey: d.key.StateKey, EventID: d.new, Replaced: d.old}
 		if d.key.Type == "m.room.member" {
 			w.count(st, d, infos[d.old].membership, infos[d.new].membership)
+			told.Membership = infos[d.new].membership
 		}
+		st.output.Changes = append(st.output.Changes, told)
 	}
 	t.current = ref{at: st}
 	return nil

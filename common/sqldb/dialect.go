@@ -11,10 +11,11 @@ import (
 // What migrations say differently on SQLite. Elsewhere one text does: a
 // BIGINT PRIMARY KEY is the table's own order there only as INTEGER, and
 // "-- clustered" behind a table's end asks for that of a primary key of several
-// columns.
+// columns. An index is made "CONCURRENTLY" only where others write meanwhile.
 var (
 	bigPrimaryKey = regexp.MustCompile(`BIGINT(\s+)PRIMARY KEY`)
 	clustered     = regexp.MustCompile(`\);\s*-- clustered`)
+	concurrently  = regexp.MustCompile(`INDEX CONCURRENTLY`)
 )
 
 // sqliteFS is a folder of migrations as SQLite gets them.
@@ -36,6 +37,7 @@ func (f sqliteFS) Open(name string) (fs.File, error) {
 	}
 	text = bigPrimaryKey.ReplaceAll(text, []byte("INTEGER${1}PRIMARY KEY"))
 	text = clustered.ReplaceAll(text, []byte(") WITHOUT ROWID;"))
+	text = concurrently.ReplaceAll(text, []byte("INDEX"))
 	return &sqliteFile{Reader: bytes.NewReader(text), info: sqliteInfo{info, int64(len(text))}}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
 	"path/filepath"
 	"testing"
 	"testing/fstest"
@@ -27,6 +28,31 @@ func engines(t *testing.T, test func(t *testing.T, db *sqldb.DB)) {
 			}
 		}
 		test(t, db)
+	})
+}
+
+// TestMigrateNewer: a release takes a schema that the next one has brought
+// further, so it can be started beside that one, and instead of it.
+func TestMigrateNewer(t *testing.T) {
+	engines(t, func(t *testing.T, db *sqldb.DB) {
+		next := maps.Clone(schema)
+		next["00002_more.sql"] = &fstest.MapFile{Data: []byte(`-- +goose Up
+ALTER TABLE t ADD COLUMN more BIGINT NOT NULL DEFAULT 7;
+`)}
+		next["00003_index.sql"] = &fstest.MapFile{Data: []byte(`-- +goose NO TRANSACTION
+-- +goose Up
+DROP INDEX CONCURRENTLY IF EXISTS t_more;
+CREATE INDEX CONCURRENTLY t_more ON t (more) WHERE more > 0;
+`)}
+		for _, files := range []fstest.MapFS{next, schema, next, schema} {
+			if err := db.Migrate(t.Context(), "test", files); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(t, db, "INSERT INTO t (k, n) VALUES ($1, $2)", "a", 1)
+		if n := sum(t, db, "more = 7"); n != 1 {
+			t.Errorf("a row of the older release adds up to %d", n)
+		}
 	})
 }
 

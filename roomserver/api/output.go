@@ -82,9 +82,25 @@ type StateChange struct {
 	// EventID is the event there now ("" when the entry was removed), Replaced the one before.
 	EventID  string `json:"event_id,omitzero"`
 	Replaced string `json:"replaced,omitzero"`
+	// Membership is that of the event, if it is a member event, so that nobody has
+	// to read it for that. Records of before v0.2.0 do not have it.
+	Membership string `json:"membership,omitzero"`
 	// Line is the record's event line (0 for the first) that holds the event.
 	// The record's own event is line 0.
 	Line int `json:"line,omitzero"`
+}
+
+// ForgetMissing drops from another record what r, which may be an older
+// version's, has not got only because it was added to the format since.
+func (r *OutputRecord) ForgetMissing(from *OutputRecord) {
+	if len(r.Changes) != len(from.Changes) {
+		return
+	}
+	for i := range r.Changes {
+		if r.Changes[i].Membership == "" {
+			from.Changes[i].Membership = ""
+		}
+	}
 }
 
 // Encode makes the record's value.

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"math"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
@@ -80,19 +81,34 @@ func (s *Store) Timeline(ctx context.Context, tx *sqldb.Tx, r Range) ([]int64, e
 
 func scanNID(r scanner) (v int64, err error) { return v, r.Scan(&v) }
 
-// ClosestEvent returns the timeline event closest to a time in one direction;
-// nil if there is none.
-func (s *Store) ClosestEvent(ctx context.Context, tx *sqldb.Tx, roomNID, ts int64, backwards bool, skip int) (*Event, error) {
-	where, order := "e.ts >= $2", "ASC"
+// Moment is a place in the order of a room's events by time.
+type Moment struct{ TS, Seq, Sub int64 }
+
+// At is right before all events of a time, or backwards right after them.
+func At(ts int64, backwards bool) Moment {
 	if backwards {
-		where, order = "e.ts <= $2", "DESC"
+		return Moment{ts, math.MaxInt64, 0}
 	}
-	found, err := collect(ctx, tx, scanEvent, `SELECT `+eventColumns+`WHERE e.room_nid = $1 AND `+where+` AND e.flags = 0 AND e.seq > 0
-		ORDER BY e.ts `+order+`, e.seq `+order+`, e.sub `+order+` LIMIT 1 OFFSET $3`, roomNID, ts, skip)
+	return Moment{TS: ts}
+}
+
+// ClosestEvent returns the timeline event next to a moment in one direction; nil
+// if there is none.
+func (s *Store) ClosestEvent(ctx context.Context, tx *sqldb.Tx, roomNID int64, from Moment, backwards bool) (*Event, error) {
+	found, err := collect(ctx, tx, scanEvent, closestEvent(backwards), roomNID, from.TS, from.Seq, from.Sub)
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
 	return found[0], nil
+}
+
+func closestEvent(backwards bool) string {
+	where, order := ">", "ASC"
+	if backwards {
+		where, order = "<", "DESC"
+	}
+	return `SELECT ` + eventColumns + `WHERE e.room_nid = $1 AND (e.ts, e.seq, e.sub) ` + where + ` ($2, $3, $4)
+		AND e.flags = 0 AND e.seq > 0 ORDER BY e.ts ` + order + `, e.seq ` + order + `, e.sub ` + order + ` LIMIT 1`
 }
 
 // EarlyRedactions returns the redactions that came before the target.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -82,6 +83,8 @@ func testPlans(t *testing.T) {
 		"outputs":             {func(tx *sqldb.Tx) (any, error) { return s.Outputs(ctx, tx, 0, 90000, 200) }, 1000},
 		"gap":                 {func(tx *sqldb.Tx) (any, error) { return s.GapBefore(ctx, tx, 1, 5000, 0) }, 10},
 		"members page":        {func(tx *sqldb.Tx) (any, error) { return s.MemberChanges(ctx, tx, 1, "@u5", 0, 100000, 100) }, 300},
+		"closest event":       {func(tx *sqldb.Tx) (any, error) { return s.ClosestEvent(ctx, tx, 1, At(50000, false), false) }, 5},
+		"closest before":      {func(tx *sqldb.Tx) (any, error) { return s.ClosestEvent(ctx, tx, 1, At(50000, true), true) }, 5},
 		"archive page":        {func(tx *sqldb.Tx) (any, error) { return s.Archive(ctx, tx, 1, false, Event{Seq: 50000}, 100) }, 400},
 	} {
 		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
@@ -128,4 +131,36 @@ func (s *Store) rowsRead(ctx context.Context, mode string, f func(*sqldb.Tx) (an
 		return nil
 	})
 	return read, err
+}
+
+// TestClosestEventPlan: on SQLite too the event closest to a time is found by the
+// index, which has the order, in both directions.
+func TestClosestEventPlan(t *testing.T) {
+	ctx := t.Context()
+	db, err := sqldb.Open(ctx, sqldb.Options{URL: "file:" + filepath.Join(t.TempDir(), "t.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s, err := New(ctx, db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, backwards := range []bool{false, true} {
+		err := s.ReadOne(ctx, func(tx *sqldb.Tx) error {
+			steps, err := collect(ctx, tx, func(r scanner) (step string, err error) { return step, r.Scan(new(int), new(int), new(int), &step) },
+				"EXPLAIN QUERY PLAN "+closestEvent(backwards), 1, 50000, 0, 0)
+			if plan := strings.Join(steps, "; "); err == nil && (!strings.Contains(plan, "USING INDEX events_time (room_nid=? AND") || strings.Contains(plan, "TEMP")) {
+				t.Errorf("backwards %v: %s", backwards, plan)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
