@@ -16,7 +16,8 @@ run: build ## a homeserver on localhost, with keys and data under $(DATA)
 
 test: check ## everything, with the race detector; installs what the tests need
 	scripts/test-dependencies
-	scripts/kafka with scripts/postgres with $(GO) test -race -timeout 14m ./...
+	scripts/kafka with scripts/postgres with $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v -e '/e2e$$' -e '/deploy/cluster$$')
+	$(GO) test -race -timeout 25m -p 1 ./deploy/cluster ./e2e # real processes, which get the machine for themselves
 
 check: ## what needs no running: formatting, vet
 	@test -z "$$(gofmt -l cmd clientapi common deploy directoryapi e2e federationapi gomatrixserverlib roomserver syncapi userapi 2>/dev/null | tee /dev/stderr)"
