@@ -30,7 +30,11 @@ type log interface {
 func openLog(ctx context.Context, c *config.Dendrite, logger *logrus.Entry, metrics prometheus.Registerer) (log, error) {
 	k := &c.EventLog.Kafka
 	if len(k.Brokers) == 0 {
-		return eventlog.OpenEmbedded(ctx, filepath.Join(c.Global.DataDir, "log.db"), eventlog.EmbeddedOptions{})
+		embedded, err := eventlog.OpenEmbedded(ctx, filepath.Join(c.Global.DataDir, "log.db"), eventlog.EmbeddedOptions{})
+		if err != nil {
+			return nil, err
+		}
+		return embedded, nil
 	}
 	options := kafka.Options{Brokers: k.Brokers, TopicPrefix: k.TopicPrefix, ReplicationFactor: int16(k.ReplicationFactor),
 		AppendTimeout: k.AppendTimeout, Logger: logger, Metrics: metrics}

@@ -8,15 +8,17 @@ import (
 
 // TakeAttempt takes one of the attempts of a key, of which burst are there at
 // first and one comes back in every milliseconds. It returns how many
-// milliseconds to wait when there is none.
+// milliseconds to wait when there is none. A row of a later time than there can
+// be, since the clock was set back, is like none.
 func (d *Database) TakeAttempt(ctx context.Context, key string, now, every, burst int64) (wait int64, err error) {
 	err = d.Write(ctx, func(tx *sqldb.Tx) error {
 		var full int64
 		wait = 0
 		ok, err := found(tx.QueryRow(ctx, `INSERT INTO attempts (key, full_ts) VALUES ($1, $2)
-			ON CONFLICT (key) DO UPDATE SET full_ts = CASE WHEN attempts.full_ts < $3 THEN $4 ELSE attempts.full_ts + $5 END
-			WHERE attempts.full_ts <= $6 RETURNING full_ts`,
-			key, now+every, now, now+every, every, now+(burst-1)*every).Scan(&full))
+			ON CONFLICT (key) DO UPDATE SET full_ts =
+				CASE WHEN attempts.full_ts < $3 OR attempts.full_ts > $4 THEN $5 ELSE attempts.full_ts + $6 END
+			WHERE attempts.full_ts <= $7 OR attempts.full_ts > $8 RETURNING full_ts`,
+			key, now+every, now, now+burst*every, now+every, every, now+(burst-1)*every, now+burst*every).Scan(&full))
 		if err != nil || ok {
 			return err
 		}
