@@ -179,7 +179,8 @@ func TestBrokerOfThreeDies(t *testing.T) {
 }
 
 // TestRollingRestart restarts every instance of every role, one after the other,
-// in order: no request of any client fails.
+// in order: no request of any client fails. The load lasts for 15 seconds, which on
+// a slow machine is over before the last roles' turn.
 func TestRollingRestart(t *testing.T) {
 	c := startCluster(t, clusterOptions{})
 	c.disturbed(t, 15*time.Second, deliveryWithin, func(ctx context.Context) {
