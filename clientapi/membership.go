@@ -127,6 +127,7 @@ func (s *Server) leave(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	event.UnlessSame = true // the same request may have been logged before, and not answered
 	return s.change(ctx, roomID, event)
 }
 

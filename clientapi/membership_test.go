@@ -1,6 +1,7 @@
 package clientapi
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
@@ -28,6 +29,25 @@ func testInviteJoinLeave(t *testing.T) {
 	w.expect("200", "alice", "POST", in+"/invite", `{"user_id":"@dan:test"}`)
 	w.expect("200", "dan", "POST", in+"/leave", `{}`) // rejects
 	w.expect("403 M_FORBIDDEN", "dan", "POST", in+"/join", `{}`)
+}
+
+// TestLeaveTwiceAtOnce: a request whose repetition overtakes its verdict is not
+// refused for what itself has done.
+func TestLeaveTwiceAtOnce(t *testing.T) { sqldbtest.Each(t, testLeaveTwiceAtOnce) }
+
+func testLeaveTwiceAtOnce(t *testing.T) {
+	w := newWorld(t)
+	in := "/rooms/" + w.create("alice", `{"preset":"public_chat"}`)
+	w.must("bob", "POST", in+"/join", `{}`)
+	var leaving sync.WaitGroup
+	for range 8 {
+		leaving.Go(func() {
+			if a := w.do("bob", "POST", in+"/leave", `{"reason":"late"}`); a.status != 200 {
+				t.Errorf("left with %d %s", a.status, a.raw)
+			}
+		})
+	}
+	leaving.Wait()
 }
 
 func TestKickBanUnban(t *testing.T) { sqldbtest.Each(t, testKickBanUnban) }

@@ -179,17 +179,15 @@ func TestBrokerOfThreeDies(t *testing.T) {
 }
 
 // TestRollingRestart restarts every instance of every role, one after the other,
-// in order: no request of any client fails. The load lasts for 15 seconds, which on
-// a slow machine is over before the last roles' turn.
+// in order: no request of any client fails.
 func TestRollingRestart(t *testing.T) {
 	c := startCluster(t, clusterOptions{})
-	c.disturbed(t, 15*time.Second, deliveryWithin, func(ctx context.Context) {
+	c.disturbed(t, 0, deliveryWithin, func(context.Context) {
 		refusals := c.countRefusals()
 		for _, p := range c.all() {
 			p.end(syscall.SIGTERM)
 			c.restart(p)
 		}
-		<-ctx.Done()
 		for _, r := range refusals() {
 			t.Errorf("a request failed: %s", r)
 		}

@@ -115,19 +115,21 @@ func (d *door) refused(format string, args ...any) {
 
 func (d *door) roundTrip(r *http.Request, body []byte) (*http.Response, error) {
 	all := d.instances(roleOf(r.Method, r.URL.EscapedPath()))
-	err := errors.New("no instance")
+	var failed []error
 	for _, i := range rand.Perm(len(all)) {
 		again := r.Clone(r.Context())
 		again.URL.Host, again.Body = all[i].public, io.NopCloser(bytes.NewReader(body))
-		var res *http.Response
-		if res, err = d.transport.RoundTrip(again); err == nil {
+		began := time.Now()
+		res, err := d.transport.RoundTrip(again)
+		if err == nil {
 			return res, nil
 		}
+		failed = append(failed, fmt.Errorf("%v, after %v: %w", all[i], time.Since(began), err))
 		var dialling *net.OpError
 		unsent := errors.As(err, &dialling) && dialling.Op == "dial"
 		if r.Context().Err() != nil || !unsent && r.Method == http.MethodPost {
 			break
 		}
 	}
-	return nil, err
+	return nil, errors.Join(failed...)
 }
