@@ -107,6 +107,11 @@ func (p *pools) send(w http.ResponseWriter, r *http.Request, status int, body []
 	if status != http.StatusNoContent && status != http.StatusNotModified {
 		h.Set("Content-Length", strconv.Itoa(len(body)))
 	}
+	select {
+	case <-Stopping(r.Context()):
+		h.Set("Connection", "close")
+	default:
+	}
 	// A client that does not read must not hold the answer for ever. Writers
 	// without deadlines are those of tests.
 	allowed := writeTimeout + time.Duration(len(body)/writeRate)*time.Second

@@ -50,8 +50,9 @@ func Stopping(ctx context.Context) <-chan struct{} {
 	return stopping
 }
 
-// Serve serves on l until ctx is done. Then it takes no new requests, lets
-// those in flight end within the grace, and closes what is left. It returns nil
+// Serve serves on l until ctx is done. Then it takes no new connections, answers
+// the requests of those that it has, and tells them to ask elsewhere, lets
+// requests in flight end within the grace, and closes what is left. It returns nil
 // after a stop that was asked for; l is closed in any case.
 func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 	grace := o.Grace
@@ -61,12 +62,14 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 	stopping := make(chan struct{})
 	base, cancel := context.WithCancel(context.WithValue(context.Background(), stoppingKey{}, stopping))
 	defer cancel()
+	connections := newConnections()
 	server := &http.Server{
 		Handler:           o.Handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		BaseContext:       func(net.Listener) context.Context { return base },
+		ConnState:         connections.note,
 		ErrorLog:          log.New(debugWriter{o.Logger}, "", 0),
 	}
 	if o.ClientCA != nil {
@@ -91,13 +94,17 @@ func Serve(ctx context.Context, l net.Listener, o ServerOptions) error {
 	}
 	limit, stop := context.WithTimeout(context.Background(), grace)
 	defer stop()
+	if err := l.Close(); err != nil {
+		o.Logger.WithError(err).Warn("Closing a listener failed")
+	}
+	<-served
+	connections.drain(limit)
 	if err := server.Shutdown(limit); err != nil {
 		o.Logger.WithError(err).Warn("Requests were still in flight at the end of the grace")
 		if err := server.Close(); err != nil {
 			o.Logger.WithError(err).Warn("Closing connections failed")
 		}
 	}
-	<-served
 	return nil
 }
 

@@ -66,6 +66,47 @@ func TestServeStops(t *testing.T) {
 	}
 }
 
+// TestServeAnswersWhatItAccepted: a connection that was accepted before the server
+// began to stop, and brings its request after that, gets an answer, and is told to
+// bring no other.
+func TestServeAnswersWhatItAccepted(t *testing.T) {
+	stopping := make(chan bool)
+	address, stop := listen(t, ServerOptions{OnStop: func() { close(stopping) }}, Options{},
+		Endpoint{Method: "POST", Path: "/x", Handler: func(r *Request) (any, error) { return nil, nil }})
+	first, err := net.Dial("tcp", address) // accepted in the order of dialling
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	res, err := http.Post("http://"+address+"/x", "application/json", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	<-stopping
+	for { // until it is not listened any more
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			break
+		}
+		c.Close()
+	}
+	fmt.Fprintf(first, "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+	res, err = http.ReadResponse(bufio.NewReader(first), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 200 || !res.Close {
+		t.Errorf("answered %s, closed: %v", res.Status, res.Close)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestServeClosesAfterGrace(t *testing.T) {
 	entered, left := make(chan bool), make(chan bool)
 	address, stop := listen(t, ServerOptions{Grace: time.Millisecond}, Options{},
