@@ -86,7 +86,12 @@ func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
 	case err != nil && r.Context().Err() == nil:
 		d.refused("%s %s: %v", r.Method, r.URL.Path, err)
 	case err == nil && res.StatusCode >= 500:
-		d.refused("%s %s: %s", r.Method, r.URL.Path, res.Status)
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			return nil, err
+		}
+		res.Body = io.NopCloser(bytes.NewReader(body))
+		d.refused("%s %s: %s %s", r.Method, r.URL.Path, res.Status, body)
 	}
 	return res, err
 }

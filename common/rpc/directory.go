@@ -36,8 +36,9 @@ type Directory struct {
 }
 
 type avoided struct {
-	until time.Time
-	pause time.Duration
+	until  time.Time
+	pause  time.Duration
+	failed time.Time // last
 }
 
 // found is what a name stands for.
@@ -58,7 +59,9 @@ func NewDirectory(services map[string][]string, tls bool) *Directory {
 }
 
 // Address returns the base URL of an instance of the service: of preferred, a
-// host:port, where that is not "" and answers, else of any other at random.
+// host:port, where that is not "" and answers, else of any other at random. When
+// none answers it is the one that failed longest ago, which is the first to be
+// back: of two that are restarted one after the other, the former.
 func (d *Directory) Address(ctx context.Context, service, preferred string) (string, error) {
 	if preferred != "" && d.good(preferred) {
 		return d.scheme + preferred, nil
@@ -74,11 +77,17 @@ func (d *Directory) Address(ctx context.Context, service, preferred string) (str
 	if len(all) == 0 {
 		return "", fmt.Errorf("%w of %s", errNobody, service)
 	}
-	// When none answers, any may be the first to do so again.
+	return d.scheme + d.choose(all), nil
+}
+
+// choose returns one of the addresses.
+func (d *Directory) choose(all []string) string {
 	if good := slices.DeleteFunc(slices.Clone(all), func(a string) bool { return !d.good(a) }); len(good) > 0 {
-		all = good
+		return good[rand.IntN(len(good))]
 	}
-	return d.scheme + all[rand.IntN(len(all))], nil
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.MinFunc(all, func(a, b string) int { return d.avoided[a].failed.Compare(d.avoided[b].failed) })
 }
 
 // instances returns what an address stands for.
@@ -125,19 +134,19 @@ func (d *Directory) Outcome(base string, o Outcome) {
 	address := base[min(len(d.scheme), len(base)):]
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	a, known := d.avoided[address]
-	switch {
-	case !known && o == Answered, time.Now().Before(a.until): // many calls fail at once
-		return
-	case o == Answered:
+	if o == Answered {
 		delete(d.avoided, address)
 		return
 	}
-	least := minAvoided
-	if o == Hung {
-		least = hungAvoided
+	now, a := time.Now(), d.avoided[address]
+	if !now.Before(a.until) { // else it is known: many calls fail at once
+		least := minAvoided
+		if o == Hung {
+			least = hungAvoided
+		}
+		a.pause = min(max(2*a.pause, least), maxAvoided)
+		a.until = now.Add(a.pause)
 	}
-	a.pause = min(max(2*a.pause, least), maxAvoided)
-	a.until = time.Now().Add(a.pause)
+	a.failed = now
 	d.avoided[address] = a
 }

@@ -134,8 +134,18 @@ func TestDirectory(t *testing.T) {
 	}
 	d.Outcome("https://10.0.0.1:80", Gone)
 	d.Outcome("https://[fd00::1]:80", Gone)
-	if _, err := d.Address(t.Context(), "one", ""); err != nil {
-		t.Errorf("all gone: %v", err)
+	for _, failsNext := range []string{"https://10.0.0.1:80", "https://[fd00::1]:80", "https://10.0.0.1:80"} {
+		a, err := d.Address(t.Context(), "one", "")
+		if a != failsNext || err != nil {
+			t.Errorf("all gone, and %s longest: %s, %v", failsNext, a, err)
+		}
+		d.Outcome(failsNext, Gone)
+	}
+	d.Outcome("https://10.0.0.1:80", Answered)
+	for range 10 {
+		if a, err := d.Address(t.Context(), "one", ""); a != "https://10.0.0.1:80" || err != nil {
+			t.Errorf("one is back: %s, %v", a, err)
+		}
 	}
 	if _, err := d.Address(t.Context(), "none", ""); !errors.Is(err, errNobody) {
 		t.Errorf("nobody: %v", err)

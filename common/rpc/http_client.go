@@ -149,15 +149,21 @@ func (c *HTTPClient) Invoke(ctx context.Context, call Call) (any, error) {
 	return nil, fmt.Errorf("rpc: %s: %w", call, err)
 }
 
-// attempts makes the call until it is answered, as often as it may be made.
-func (c *HTTPClient) attempts(ctx context.Context, call Call, body []byte) (response any, err error) {
+// attempts makes the call until it is answered, as often as it may be made. The
+// error of one without an answer tells why each attempt had none.
+func (c *HTTPClient) attempts(ctx context.Context, call Call, body []byte) (any, error) {
+	var failed []error
 	for n := 1; ; n++ {
 		last := n == maxAttempts
-		response, err = c.bounded(ctx, call, body, last || !call.Harmless)
+		response, err := c.bounded(ctx, call, body, last || !call.Harmless)
 		var unanswered *unansweredError
-		again := errors.As(err, &unanswered) && (unanswered.unsent || call.Harmless && !unanswered.tooSlow)
-		if !again || last || !wait(ctx, nextAttempt<<(n-1)) {
+		if !errors.As(err, &unanswered) {
 			return response, err
+		}
+		failed = append(failed, unanswered.cause)
+		again := unanswered.unsent || call.Harmless && !unanswered.tooSlow
+		if !again || last || !wait(ctx, nextAttempt<<(n-1)) {
+			return nil, &unansweredError{cause: errors.Join(failed...)}
 		}
 	}
 }
