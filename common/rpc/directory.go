@@ -39,6 +39,8 @@ type avoided struct {
 	until  time.Time
 	pause  time.Duration
 	failed time.Time // last
+	// hung tells that some calls have no answer; others may have.
+	hung bool
 }
 
 // found is what a name stands for.
@@ -134,11 +136,13 @@ func (d *Directory) Outcome(base string, o Outcome) {
 	address := base[min(len(d.scheme), len(base)):]
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	now, a := time.Now(), d.avoided[address]
 	if o == Answered {
-		delete(d.avoided, address)
+		if !a.hung || !now.Before(a.until) {
+			delete(d.avoided, address)
+		}
 		return
 	}
-	now, a := time.Now(), d.avoided[address]
 	if !now.Before(a.until) { // else it is known: many calls fail at once
 		least := minAvoided
 		if o == Hung {
@@ -147,6 +151,6 @@ func (d *Directory) Outcome(base string, o Outcome) {
 		a.pause = min(max(2*a.pause, least), maxAvoided)
 		a.until = now.Add(a.pause)
 	}
-	a.failed = now
+	a.failed, a.hung = now, a.hung || o == Hung
 	d.avoided[address] = a
 }
