@@ -20,7 +20,7 @@ test: check ## everything, with the race detector; installs what the tests need
 	$(GO) test -race -timeout 25m -p 1 ./deploy/cluster ./e2e # real processes, which get the machine for themselves
 
 check: ## what needs no running: formatting, vet
-	@test -z "$$(gofmt -l cmd clientapi common deploy directoryapi e2e federationapi gomatrixserverlib roomserver syncapi userapi 2>/dev/null | tee /dev/stderr)"
+	@test -z "$$(gofmt -l $$(git ls-files "*.go") | tee /dev/stderr)"
 	$(GO) vet ./...
 
 e2e: ## only the end-to-end tests
