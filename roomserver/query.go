@@ -3,6 +3,7 @@ package roomserver
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 
@@ -159,11 +160,16 @@ func (s *Server) queryMemberships(ctx context.Context, req *api.MembershipsReque
 	for _, m := range req.Membership {
 		wanted[m] = true
 	}
-	out := &api.MembershipsResponse{Members: make([]api.Member, 0, len(found.Events))}
-	for _, e := range found.Events {
-		if len(wanted) > 0 && !wanted[e.Membership()] {
-			continue
-		}
+	events := found.Events // a slice of this answer's own
+	if len(wanted) > 0 {
+		events = slices.DeleteFunc(events, func(e *api.StoredEvent) bool { return !wanted[e.Membership()] })
+	}
+	if req.Limit > 0 && len(events) > req.Limit {
+		slices.SortFunc(events, func(x, y *api.StoredEvent) int { return x.Position.Compare(y.Position) })
+		events = events[:req.Limit]
+	}
+	out := &api.MembershipsResponse{Members: make([]api.Member, 0, len(events))}
+	for _, e := range events {
 		m := api.Member{UserID: *e.StateKey(), Membership: e.Membership(), EventID: e.EventID(), Position: e.Position}
 		m.DisplayName, m.AvatarURL = profileOf(e)
 		out.Members = append(out.Members, m)

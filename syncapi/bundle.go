@@ -23,13 +23,13 @@ func (a *answer) relate(ctx context.Context, p *part, t *timeline, sh *shown) er
 	if len(t.events) == 0 {
 		return nil
 	}
-	if !p.room.holdsSince(t.events[0].Position.Seq, p.upper) {
+	window, whole := p.room.timelineFrom(t.events[0].Position, p.upper)
+	if !whole {
 		return a.s.bundle(ctx, p.room.id, t.events, p.upper, a.ignored, sh)
 	}
 	var children []storage.Relation
-	window, _ := p.room.window(t.events[0].Position.Seq-1, p.upper)
 	for _, ev := range window {
-		if ev.rel != nil && ev.RedactedBy == "" && aggregated(ev.rel.RelType) {
+		if ev.rel != nil && ev.Position.Seq <= p.upper && ev.RedactedBy == "" && aggregated(ev.rel.RelType) {
 			children = append(children, *ev.rel)
 		}
 	}
@@ -37,12 +37,6 @@ func (a *answer) relate(ctx context.Context, p *part, t *timeline, sh *shown) er
 		return nil
 	}
 	return a.s.bundleFrom(ctx, p.room.id, t.events, children, p.upper, a.ignored, sh)
-}
-
-// holdsSince tells whether the tail holds everything in [from, upTo].
-func (r *room) holdsSince(from, upTo int64) bool {
-	_, whole := r.window(from-1, upTo)
-	return whole
 }
 
 func aggregated(relType string) bool {

@@ -45,6 +45,11 @@
 // log says that there is no other instance, this one writes all, without leases,
 // and keeps the recent events of all rooms.
 //
+// What the room server told of a room's state (kept.go) and of the events right
+// before its tail (older.go) is kept with the room, within the bytes that rooms
+// may take, until a record may have changed it: an answer that such a record may
+// have overtaken on its way is used once and not kept.
+//
 // What a lazily loading device was sent is known to the instance that sent it;
 // another sends members again.
 //

@@ -238,7 +238,7 @@ func (m *model) send(e sent) string {
 		r.hv = string(gomatrixserverlib.HistoryVisibilityOf(built))
 	}
 	rec.HistoryVisibility = cmpOr(r.hv, "shared")
-	ev.HistoryVisibility, ev.hvBefore = rec.HistoryVisibility, rec.HistoryVisibilityBefore
+	ev.HistoryVisibility, ev.HistoryVisibilityBefore, ev.hvBefore = rec.HistoryVisibility, rec.HistoryVisibilityBefore, rec.HistoryVisibilityBefore
 	if e.key != nil {
 		key := built.Key()
 		c := roomapi.StateChange{Type: e.typ, StateKey: *e.key, EventID: built.EventID()}

@@ -59,12 +59,11 @@ func (a *answer) heroes(ctx context.Context, p *part) ([]string, error) {
 func (s *Server) findHeroes(ctx context.Context, r *room) (*heroes, error) {
 	at := r.last()
 	h := &heroes{}
-	names, err := roomapi.QueryState.Call(ctx, s.caller, &roomapi.StateRequest{RoomID: r.id, Keys: []gomatrixserverlib.StateKey{
-		{Type: "m.room.name"}, {Type: "m.room.canonical_alias"}}})
+	names, err := s.stateNow(ctx, r, gomatrixserverlib.StateKey{Type: "m.room.name"}, gomatrixserverlib.StateKey{Type: "m.room.canonical_alias"})
 	if err != nil {
 		return nil, err
 	}
-	for _, ev := range names.Events {
+	for _, ev := range names {
 		field := "name"
 		if ev.Type() == "m.room.canonical_alias" {
 			field = "alias"
@@ -92,7 +91,7 @@ func (s *Server) findHeroes(ctx context.Context, r *room) (*heroes, error) {
 }
 
 func (s *Server) firstMembers(ctx context.Context, roomID string, memberships ...string) ([]string, error) {
-	res, err := roomapi.QueryMemberships.Call(ctx, s.caller, &roomapi.MembershipsRequest{RoomID: roomID, Membership: memberships})
+	res, err := roomapi.QueryMemberships.Call(ctx, s.caller, &roomapi.MembershipsRequest{RoomID: roomID, Membership: memberships, Limit: shownHeroes + 1})
 	if err != nil {
 		return nil, err
 	}

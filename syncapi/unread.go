@@ -204,6 +204,11 @@ func (r *room) position(eventID string) (roomapi.Position, bool) {
 			return ev.Position, true
 		}
 	}
+	for _, ev := range r.older.events {
+		if ev.EventID() == eventID {
+			return ev.Position, true
+		}
+	}
 	return roomapi.Position{}, false
 }
 
@@ -323,8 +328,15 @@ func (s *Server) olderThan(ctx context.Context, r *room, tail []*event, lower, u
 	if len(tail) > 0 {
 		from = before(tail[0].Position)
 	}
-	var out []*event
-	for len(out) < maxFold {
+	out, from, all, err := s.olderUpTo(ctx, r, from, lower, maxOlder)
+	if err != nil {
+		return nil, err
+	}
+	if n := slices.IndexFunc(out, func(ev *event) bool { return ev.Position.Seq <= lower }); n >= 0 {
+		out, all = out[:n], true
+	}
+	out = slices.Clone(out)
+	for !all && len(out) < maxFold {
 		res, err := roomapi.QueryHistory.Call(ctx, s.caller, &roomapi.HistoryRequest{
 			RoomID: r.id, From: from, To: roomapi.Position{Partition: r.partition, Seq: lower}, Backwards: true, Limit: foldPage})
 		if err != nil {

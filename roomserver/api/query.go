@@ -184,6 +184,8 @@ type MembershipsRequest struct {
 	UserIDs []string
 	// Membership limits the answer when UserIDs is nil: for instance join.
 	Membership []string
+	// Limit, if over 0, bounds it to those whose membership is oldest.
+	Limit int
 }
 
 // RoutingKey implements rpc.Routed.

@@ -1,0 +1,283 @@
+package syncapi
+
+import (
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
+	roomapi "github.com/matrix-org/dendrite/roomserver/api"
+)
+
+// keptState is what is kept of a room's state as the room server told it,
+// together with what records have changed of it since.
+type keptState struct {
+	// from is the Seq since which the state has been this, up to the last record applied.
+	from int64
+	// entries are those known: nil where it is known that there is none.
+	entries stateMap
+	// others and members tell that all entries but those of members are known,
+	// and all of members.
+	others, members bool
+	bytes           int64
+	// past are entries as they were right after earlier positions.
+	past map[pastKey]*event
+}
+
+type pastKey struct {
+	seq int64
+	gomatrixserverlib.StateKey
+}
+
+// maxPast bounds the earlier entries kept of a room.
+const maxPast = 100
+
+// now stands for a Seq after all that has been applied.
+const now = math.MaxInt64
+
+// complete tells whether all entries of a key's kind are known.
+func (k *keptState) complete(key gomatrixserverlib.StateKey) bool {
+	if key.Type == typeMember {
+		return k.members
+	}
+	return k.others
+}
+
+func (k *keptState) put(key gomatrixserverlib.StateKey, ev *event) (grown int64) {
+	if old := k.entries[key]; old != nil {
+		grown -= old.size()
+	}
+	if ev != nil {
+		grown += ev.size()
+	}
+	k.entries[key] = ev
+	k.bytes += grown
+	return grown
+}
+
+// knownState answers a request for state right after a Seq up to which all has
+// been applied, if all that it asks for is kept.
+func (r *room) knownState(at int64, req *roomapi.StateRequest) (stateMap, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	k := &r.kept
+	if req.Types != nil || req.IDsOnly {
+		return nil, false
+	}
+	if at < k.from || k.entries == nil {
+		return k.before(at, req.Keys)
+	}
+	if out, ok := k.current(req); ok {
+		return out, true
+	}
+	return k.before(at, req.Keys)
+}
+
+// current answers from the last state known.
+func (k *keptState) current(req *roomapi.StateRequest) (stateMap, bool) {
+	if req.Keys == nil && (!k.others || !k.members && !req.WithoutMembers) {
+		return nil, false
+	}
+	keys := req.Keys
+	out := make(stateMap, max(len(keys), 16))
+	if keys == nil {
+		for key, ev := range k.entries {
+			if ev != nil && (key.Type != typeMember || !req.WithoutMembers) {
+				out[key] = ev
+			}
+		}
+		for _, id := range req.Members {
+			keys = append(keys, gomatrixserverlib.StateKey{Type: typeMember, StateKey: id})
+		}
+	}
+	for _, key := range keys {
+		ev, known := k.entries[key]
+		if !known && !k.complete(key) {
+			return nil, false
+		}
+		if ev != nil {
+			out[key] = ev
+		}
+	}
+	return out, true
+}
+
+// before answers what is kept of state at an earlier position.
+func (k *keptState) before(at int64, keys []gomatrixserverlib.StateKey) (stateMap, bool) {
+	if keys == nil || k.past == nil {
+		return nil, false
+	}
+	out := make(stateMap, len(keys))
+	for _, key := range keys {
+		ev, known := k.past[pastKey{at, key}]
+		if !known {
+			return nil, false
+		}
+		if ev != nil {
+			out[key] = ev
+		}
+	}
+	return out, true
+}
+
+// keepState keeps an answer of the room server, to a question that was asked
+// when everything up to the Seq asked had been published: what the answer does
+// not know is to be applied yet. The state is the one right after at.
+func (v *view) keepState(r *room, asked int64, req *roomapi.StateRequest, at int64, state stateMap) {
+	if req.Types != nil || req.IDsOnly {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	r.mu.Lock()
+	var grown int64
+	switch current := req.AtSeq == 0; {
+	case r.changed == gone:
+	case current && r.changed <= max(asked, at), !current && r.changed <= at:
+		grown = r.kept.keep(req, at, state, v.maxBytes/4)
+	case !current && r.redacted <= asked:
+		grown = r.kept.keepBefore(at, req.Keys, state)
+	}
+	r.bytes += grown
+	r.mu.Unlock()
+	if grown != 0 {
+		v.grownLocked(r, grown)
+	}
+}
+
+// keep adds to what is known of the current state.
+func (k *keptState) keep(req *roomapi.StateRequest, at int64, state stateMap, most int64) (grown int64) {
+	if req.Keys == nil && !req.WithoutMembers {
+		for _, ev := range state {
+			grown += ev.size()
+		}
+		if grown > most {
+			return 0
+		}
+		for _, ev := range k.entries {
+			if ev != nil {
+				grown -= ev.size()
+			}
+		}
+		// The state is the receiver's to change.
+		k.from, k.entries, k.others, k.members = at, maps.Clone(state), true, true
+		k.bytes += grown
+		return grown
+	}
+	if k.entries == nil {
+		k.entries = stateMap{}
+	}
+	k.from = max(k.from, at)
+	for key, ev := range state {
+		grown += k.put(key, ev)
+	}
+	keys := slices.Clone(req.Keys)
+	for _, id := range req.Members {
+		keys = append(keys, gomatrixserverlib.StateKey{Type: typeMember, StateKey: id})
+	}
+	for _, key := range keys {
+		if state[key] == nil {
+			grown += k.put(key, nil)
+		}
+	}
+	k.others = k.others || req.Keys == nil
+	return grown
+}
+
+// keepBefore keeps entries of an earlier state, which does not change any more.
+func (k *keptState) keepBefore(at int64, keys []gomatrixserverlib.StateKey, state stateMap) (grown int64) {
+	if len(keys) > maxPast {
+		return 0
+	}
+	if k.past == nil || len(k.past)+len(keys) > maxPast {
+		for _, ev := range k.past {
+			if ev != nil {
+				grown -= ev.size()
+			}
+		}
+		k.past = make(map[pastKey]*event, len(keys))
+	}
+	for _, key := range keys {
+		if _, known := k.past[pastKey{at, key}]; known {
+			continue
+		}
+		ev := state[key]
+		if k.past[pastKey{at, key}] = ev; ev != nil {
+			grown += ev.size()
+		}
+	}
+	k.bytes += grown
+	return grown
+}
+
+// gone is the changed of a room that is not in the view any more.
+const gone = math.MaxInt64
+
+// forgetState drops the state kept; r.mu is held. All up to the Seq is applied.
+func (r *room) forgetState(applied int64) (grown int64) {
+	grown = -r.kept.bytes
+	r.bytes += grown
+	r.kept = keptState{}
+	r.changed, r.redacted = max(r.changed, applied), max(r.redacted, applied)
+	return grown
+}
+
+// changeState brings the state kept up to date: by a record of the usual kind,
+// a state event that takes its place in the current state. After all others that
+// change the state it is asked for again.
+func (r *room) changeState(t *told) (grown int64) {
+	plain := t.Kind == roomapi.OutputEvent && !t.large
+	if plain && len(t.changes) == 0 {
+		return 0
+	}
+	if !plain && t.Kind == roomapi.OutputBackfilled && len(t.changes) == 0 {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seq, k := t.Position.Seq, &r.kept
+	if !plain || len(t.changes) != 1 || t.changes[0].ev != t.ev || !t.live() {
+		return r.forgetState(seq)
+	}
+	r.changed = max(r.changed, seq)
+	if k.entries == nil || seq <= k.from {
+		return 0
+	}
+	k.from = seq
+	key := t.changes[0].StateKey
+	if _, known := k.entries[key]; known || k.complete(key) {
+		grown = k.put(key, t.ev)
+		r.bytes += grown
+	}
+	return grown
+}
+
+// redactState redacts an event of the state kept. r.mu is held.
+func (r *room) redactState(eventID, by string, seq int64) (grown int64, err error) {
+	r.changed, r.redacted = max(r.changed, seq), max(r.redacted, seq)
+	k := &r.kept
+	for key, ev := range k.entries {
+		if ev == nil || ev.EventID() != eventID {
+			continue
+		}
+		left, err := ev.without(eventID, by)
+		if err != nil {
+			return grown, err
+		}
+		grown += k.put(key, left)
+	}
+	for key, ev := range k.past {
+		if ev == nil || ev.EventID() != eventID {
+			continue
+		}
+		left, err := ev.without(eventID, by)
+		if err != nil {
+			return grown, err
+		}
+		k.past[key] = left
+		by := left.size() - ev.size()
+		k.bytes += by
+		grown += by
+	}
+	return grown, nil
+}
