@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -89,7 +90,7 @@ func (s *Server) queryHeads(ctx context.Context, req *api.HeadsRequest) (*api.He
 		}
 	}
 	for p := range s.input.Partitions {
-		if !s.owns(p) {
+		if !s.owns(p) && (req.RoomID == "" || p == eventlog.PartitionFor(req.RoomID, s.input.Partitions)) {
 			positions, err := s.readPositions(ctx)
 			return &api.HeadsResponse{Seqs: positions.Seqs}, err
 		}

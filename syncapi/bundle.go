@@ -23,15 +23,9 @@ func (a *answer) relate(ctx context.Context, p *part, t *timeline, sh *shown) er
 	if len(t.events) == 0 {
 		return nil
 	}
-	window, whole := p.room.timelineFrom(t.events[0].Position, p.upper)
+	children, whole := p.room.childrenFrom(t.events[0].Position, p.upper)
 	if !whole {
 		return a.s.bundle(ctx, p.room.id, t.events, p.upper, a.ignored, sh)
-	}
-	var children []storage.Relation
-	for _, ev := range window {
-		if ev.rel != nil && ev.Position.Seq <= p.upper && ev.RedactedBy == "" && aggregated(ev.rel.RelType) {
-			children = append(children, *ev.rel)
-		}
 	}
 	if len(children) == 0 {
 		return nil

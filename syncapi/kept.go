@@ -1,7 +1,6 @@
 package syncapi
 
 import (
-	"maps"
 	"math"
 	"slices"
 
@@ -29,8 +28,15 @@ type pastKey struct {
 	gomatrixserverlib.StateKey
 }
 
-// maxPast bounds the earlier entries kept of a room.
-const maxPast = 100
+const (
+	// maxPast bounds the earlier entries kept of a room.
+	maxPast = 100
+	// stateShare bounds the bytes of the state kept of a room: to one part in so
+	// many of what all rooms may take. More is asked for each time.
+	stateShare = 4
+	// keptBytes is about what an entry costs in memory beside its event.
+	keptBytes = 150
+)
 
 // now stands for a Seq after all that has been applied.
 const now = math.MaxInt64
@@ -44,15 +50,20 @@ func (k *keptState) complete(key gomatrixserverlib.StateKey) bool {
 }
 
 func (k *keptState) put(key gomatrixserverlib.StateKey, ev *event) (grown int64) {
-	if old := k.entries[key]; old != nil {
-		grown -= old.size()
+	if old, known := k.entries[key]; known {
+		grown -= entryBytes(old)
 	}
-	if ev != nil {
-		grown += ev.size()
-	}
+	grown += entryBytes(ev)
 	k.entries[key] = ev
 	k.bytes += grown
 	return grown
+}
+
+func entryBytes(ev *event) int64 {
+	if ev == nil {
+		return keptBytes
+	}
+	return keptBytes + ev.size()
 }
 
 // knownState answers a request for state right after a Seq up to which all has
@@ -134,7 +145,7 @@ func (v *view) keepState(r *room, asked int64, req *roomapi.StateRequest, at int
 	switch current := req.AtSeq == 0; {
 	case r.changed == gone:
 	case current && r.changed <= max(asked, at), !current && r.changed <= at:
-		grown = r.kept.keep(req, at, state, v.maxBytes/4)
+		grown = r.kept.keep(req, at, state, r.mostState)
 	case !current && r.redacted <= asked:
 		grown = r.kept.keepBefore(at, req.Keys, state)
 	}
@@ -145,31 +156,22 @@ func (v *view) keepState(r *room, asked int64, req *roomapi.StateRequest, at int
 	}
 }
 
-// keep adds to what is known of the current state.
+// keep adds to what is known of the current state, or drops all if that is more
+// than a number of bytes. Answers may come in another order than they were given
+// in, so that entries are as of different positions until all records up to from
+// are applied: changeState brings them together.
 func (k *keptState) keep(req *roomapi.StateRequest, at int64, state stateMap, most int64) (grown int64) {
+	before := k.bytes
 	if req.Keys == nil && !req.WithoutMembers {
-		for _, ev := range state {
-			grown += ev.size()
-		}
-		if grown > most {
-			return 0
-		}
-		for _, ev := range k.entries {
-			if ev != nil {
-				grown -= ev.size()
-			}
-		}
-		// The state is the receiver's to change.
-		k.from, k.entries, k.others, k.members = at, maps.Clone(state), true, true
-		k.bytes += grown
-		return grown
+		k.from, k.entries, k.others, k.members = at, make(stateMap, len(state)), true, true
+		k.bytes = k.pastBytes()
 	}
 	if k.entries == nil {
 		k.entries = stateMap{}
 	}
 	k.from = max(k.from, at)
 	for key, ev := range state {
-		grown += k.put(key, ev)
+		k.put(key, ev)
 	}
 	keys := slices.Clone(req.Keys)
 	for _, id := range req.Members {
@@ -177,11 +179,22 @@ func (k *keptState) keep(req *roomapi.StateRequest, at int64, state stateMap, mo
 	}
 	for _, key := range keys {
 		if state[key] == nil {
-			grown += k.put(key, nil)
+			k.put(key, nil)
 		}
 	}
 	k.others = k.others || req.Keys == nil
-	return grown
+	if k.bytes > most {
+		*k = keptState{}
+	}
+	return k.bytes - before
+}
+
+// pastBytes is what the earlier entries cost.
+func (k *keptState) pastBytes() (n int64) {
+	for _, ev := range k.past {
+		n += entryBytes(ev)
+	}
+	return n
 }
 
 // keepBefore keeps entries of an earlier state, which does not change any more.
@@ -190,20 +203,13 @@ func (k *keptState) keepBefore(at int64, keys []gomatrixserverlib.StateKey, stat
 		return 0
 	}
 	if k.past == nil || len(k.past)+len(keys) > maxPast {
-		for _, ev := range k.past {
-			if ev != nil {
-				grown -= ev.size()
-			}
-		}
+		grown -= k.pastBytes()
 		k.past = make(map[pastKey]*event, len(keys))
 	}
 	for _, key := range keys {
-		if _, known := k.past[pastKey{at, key}]; known {
-			continue
-		}
-		ev := state[key]
-		if k.past[pastKey{at, key}] = ev; ev != nil {
-			grown += ev.size()
+		if _, known := k.past[pastKey{at, key}]; !known {
+			k.past[pastKey{at, key}] = state[key]
+			grown += entryBytes(state[key])
 		}
 	}
 	k.bytes += grown
@@ -240,12 +246,15 @@ func (r *room) changeState(t *told) (grown int64) {
 		return r.forgetState(seq)
 	}
 	r.changed = max(r.changed, seq)
-	if k.entries == nil || seq <= k.from {
+	if k.entries == nil {
 		return 0
 	}
-	k.from = seq
+	k.from = max(k.from, seq)
 	key := t.changes[0].StateKey
-	if _, known := k.entries[key]; known || k.complete(key) {
+	// An answer that was ahead may have brought from up to here or beyond, without
+	// this entry. If it has the entry, that is this event or a later one, or what
+	// another kind of record has put there, which is about to come.
+	if old, known := k.entries[key]; (known || k.complete(key)) && (old == nil || old.Position.Seq < seq) {
 		grown = k.put(key, t.ev)
 		r.bytes += grown
 	}

@@ -33,6 +33,8 @@ type room struct {
 	kept              keptState
 	changed, redacted int64
 	older             older
+	// mostOlder and mostState bound the bytes of what is kept.
+	mostOlder, mostState int64
 	receipts          *receipts
 	typing            typing
 	heroes            *heroes
@@ -68,7 +70,7 @@ func (r *room) add(ev *event) int64 {
 		}
 		r.tail.from = drop[maxTail-1].Position.Seq
 		r.tail.events = append(make([]*event, 0, 2*maxTail), r.tail.events[maxTail:]...)
-		grown += r.forgetOlder() // there is a hole now
+		grown += r.passOn(drop)
 	}
 	r.tail.events = append(r.tail.events, ev)
 	r.bytes += grown
@@ -90,7 +92,9 @@ func (r *room) redact(eventID, by string, seq int64) (grown int64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer func() { r.bytes += grown }()
-	grown = r.redactOlder(eventID)
+	if grown, err = r.redactOlder(eventID, by); err != nil {
+		return grown, err
+	}
 	more, err := r.redactState(eventID, by, seq)
 	if grown += more; err != nil {
 		return grown, err
@@ -108,6 +112,7 @@ func (r *room) redact(eventID, by string, seq int64) (grown int64, err error) {
 			events = slices.Clone(r.tail.events)
 		}
 		events[i] = fresh
+		grown += fresh.size() - old.size()
 	}
 	if events != nil {
 		r.tail.events = events

@@ -227,8 +227,15 @@ func (r *VerdictRequest) RoutingKey() string { return r.RoomID }
 type VerdictResponse struct{ Verdict *Verdict }
 
 // HeadsRequest asks for the heads; Settled for those after all that stands in
-// room.input when it is asked has been handled.
-type HeadsRequest struct{ Settled bool }
+// room.input when it is asked has been handled. With a RoomID only that of the
+// room's partition counts, which its owner has in memory.
+type HeadsRequest struct {
+	Settled bool
+	RoomID  string
+}
+
+// RoutingKey implements rpc.Routed.
+func (r *HeadsRequest) RoutingKey() string { return r.RoomID }
 
 // HeadsResponse holds the last Seq of each partition of room.output as
 // committed: what a read without a token has to see.
