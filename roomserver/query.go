@@ -25,6 +25,7 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.QueryState.Serve(srv, s.queryState)
 	api.QueryStateChanges.Serve(srv, s.queryStateChanges)
 	api.QueryEvents.Serve(srv, s.queryEvents)
+	api.QueryBatch.Serve(srv, s.queryBatch)
 	api.QueryHistory.Serve(srv, s.queryHistory)
 	api.QueryMemberships.Serve(srv, s.queryMemberships)
 	api.QueryRestrictedJoin.Serve(srv, s.queryRestrictedJoin)

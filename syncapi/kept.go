@@ -113,6 +113,41 @@ func (k *keptState) current(req *roomapi.StateRequest) (stateMap, bool) {
 	return out, true
 }
 
+// knowsState tells whether the whole state right after a Seq is kept, or all of it
+// but members.
+func (r *room) knowsState(at int64, withoutMembers bool) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	k := &r.kept
+	return k.entries != nil && at >= k.from && k.others && (k.members || withoutMembers)
+}
+
+// keptMembers returns the first users by the position of their memberships, of
+// those with any of some; false if not all members are known.
+func (r *room) keptMembers(most int, memberships []string) ([]string, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if !r.kept.members || r.kept.from > r.latest {
+		return nil, false
+	}
+	var first []*event
+	for key, ev := range r.kept.entries {
+		if ev == nil || key.Type != typeMember || !slices.Contains(memberships, ev.Membership()) {
+			continue
+		}
+		i, _ := slices.BinarySearchFunc(first, ev.Position, func(e *event, pos roomapi.Position) int { return e.Position.Compare(pos) })
+		if i < most {
+			first = slices.Insert(first, i, ev)
+			first = first[:min(len(first), most)]
+		}
+	}
+	out := make([]string, len(first))
+	for i, ev := range first {
+		out[i] = *ev.StateKey()
+	}
+	return out, true
+}
+
 // before answers what is kept of state at an earlier position.
 func (k *keptState) before(at int64, keys []gomatrixserverlib.StateKey) (stateMap, bool) {
 	if keys == nil || k.past == nil {

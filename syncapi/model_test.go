@@ -555,6 +555,21 @@ func (m *model) serve() {
 	roomapi.QueryEvents.Serve(m.calls, m.events)
 	roomapi.QueryHistory.Serve(m.calls, m.history)
 	roomapi.QueryMemberships.Serve(m.calls, m.memberships)
+	roomapi.QueryBatch.Serve(m.calls, func(ctx context.Context, r *roomapi.BatchRequest) (*roomapi.BatchResponse, error) {
+		return &roomapi.BatchResponse{States: answers(ctx, r.States, m.state), Histories: answers(ctx, r.Histories, m.history),
+			Events: answers(ctx, r.Events, m.events)}, nil
+	})
+}
+
+// answers are those to questions of a batch; nil for those that have none.
+func answers[Req, Res any](ctx context.Context, questions []*Req, answer func(context.Context, *Req) (*Res, error)) []*Res {
+	out := make([]*Res, len(questions))
+	for i, q := range questions {
+		if res, err := answer(ctx, q); err == nil {
+			out[i] = res
+		}
+	}
+	return out
 }
 
 func (m *model) accountData(_ context.Context, r *userapi.AccountDataRequest) (*userapi.AccountDataResponse, error) {

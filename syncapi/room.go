@@ -35,9 +35,9 @@ type room struct {
 	older             older
 	// mostOlder and mostState bound the bytes of what is kept.
 	mostOlder, mostState int64
-	receipts          *receipts
-	typing            typing
-	heroes            *heroes
+	receipts             *receipts
+	typing               typing
+	heroes               *heroes
 	// bytes is what tail, older events, state and receipts cost.
 	bytes int64
 }

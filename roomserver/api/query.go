@@ -16,6 +16,7 @@ var (
 	QueryState            = rpc.NewMethod[StateRequest, StateResponse](Service, "state").Harmless()
 	QueryStateChanges     = rpc.NewMethod[StateChangesRequest, StateChangesResponse](Service, "state_changes").Harmless()
 	QueryEvents           = rpc.NewMethod[EventsRequest, EventsResponse](Service, "events").Harmless()
+	QueryBatch            = rpc.NewMethod[BatchRequest, BatchResponse](Service, "batch").Harmless()
 	QueryHistory          = rpc.NewMethod[HistoryRequest, HistoryResponse](Service, "history").Harmless()
 	QueryMemberships      = rpc.NewMethod[MembershipsRequest, MembershipsResponse](Service, "memberships").Harmless()
 	QueryRestrictedJoin   = rpc.NewMethod[RestrictedJoinRequest, RestrictedJoinResponse](Service, "restricted_join").Harmless()
