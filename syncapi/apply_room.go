@@ -140,6 +140,9 @@ func (a *application) applyRoom(t *told, members []storage.Membership) {
 	if grown := r.changeState(t) + r.changeOlder(t); grown != 0 {
 		v.grownLocked(r, grown)
 	}
+	if t.Kind == roomapi.OutputUnrejected && t.ev != nil && !t.live() {
+		v.grownLocked(r, -r.forgetTail(seq-1)) // it stands somewhere among the others
+	}
 	entry := t.entry()
 	switch {
 	case t.large:

@@ -291,6 +291,14 @@ func (r *modelRoom) redact(t testing.TB, id, by string) {
 			stored := *ev.StoredEvent
 			stored.Event, stored.RedactedBy = left, by
 			r.events[i] = fromStored(&stored)
+			for j := range r.history {
+				if c := &r.history[j]; c.ev == ev {
+					c.ev = r.events[i]
+				}
+			}
+			if ev.IsState() && r.state[ev.Key()] == ev {
+				r.state[ev.Key()] = r.events[i]
+			}
 		}
 	}
 }

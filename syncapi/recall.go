@@ -27,10 +27,7 @@ func (s *Server) recall(ctx context.Context, v *viewer, f *filters.Event, out *p
 	window, _ := r.window(0, out.next.Seq)
 	for i := len(window) - 1; i >= 0 && !c.done; i-- {
 		ev := window[i]
-		if out.next.Less(ev.Position) {
-			continue
-		}
-		if !ev.hidden {
+		if !ev.hidden && !out.next.Less(ev.Position) {
 			c.take(ev)
 		}
 		if ev.limited && !c.done {
