@@ -2,6 +2,7 @@ package syncapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -97,5 +98,51 @@ func warmInitialSync(t *testing.T, args []string) {
 	r = m.sync(bob, warm.Next, args...).Rooms.Join[room]
 	if id := r.stateOf("m.room.topic", ""); id != second {
 		t.Errorf("after a rejoin the topic is %q, not %q", id, second)
+	}
+}
+
+// olderVersion is a room server that knows no batches.
+type olderVersion struct {
+	rpc.Caller
+	refused *int
+}
+
+func (c olderVersion) Invoke(ctx context.Context, call rpc.Call) (any, error) {
+	if call.Method == "batch" {
+		*c.refused++
+		return nil, errors.New("no such method")
+	}
+	return c.Caller.Invoke(ctx, call)
+}
+
+// TestWithoutBatches: where the room server knows no batches, it is asked about
+// each room.
+func TestWithoutBatches(t *testing.T) {
+	m := newModelOn(t, true, 0)
+	for i := range 3 {
+		m.create(fmt.Sprintf("!%d:test", i), alice, bob)
+	}
+	m.settle()
+	k, refused := &keepers{model: m}, 0
+	plain := m.s.caller
+	fresh := func(c rpc.Caller) *answerOf {
+		m.s.caller, m.view.caller = c, c
+		for id := range m.order {
+			k.evict(id)
+		}
+		return m.sync(bob, "")
+	}
+	with := fresh(plain)
+	without := fresh(olderVersion{plain, &refused})
+	if refused == 0 {
+		t.Error("no batch was asked for")
+	}
+	if len(with.Rooms.Join) != 3 {
+		t.Fatalf("%+v", with.Rooms)
+	}
+	for id, r := range with.Rooms.Join {
+		if got := without.Rooms.Join[id]; !slices.Equal(ids(got.Timeline.Events), ids(r.Timeline.Events)) || !slices.Equal(ids(got.State.Events), ids(r.State.Events)) {
+			t.Errorf("%s: %+v, with batches %+v", id, got, r)
+		}
 	}
 }

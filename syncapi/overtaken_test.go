@@ -54,6 +54,14 @@ func TestOvertakenAnswers(t *testing.T) {
 			place.Sub--
 			k.tell(roomapi.OutputRecord{Kind: roomapi.OutputUnrejected, RoomID: room, Place: place}, k.build(messageIn(room)), false)
 		},
+		"another gap": func(k *keepers, _ *event, _ string) {
+			gap := k.build(messageIn(room))
+			k.tell(roomapi.OutputRecord{Kind: roomapi.OutputEvent, RoomID: room, Limited: true}, gap, false)
+			place := gap.Position
+			place.Sub--
+			k.tell(roomapi.OutputRecord{Kind: roomapi.OutputBackfilled, RoomID: room, Place: place}, k.build(messageIn(room)), false)
+		},
+		"another asks the same": func(k *keepers, _ *event, _ string) { k.sync(alice, "") },
 		"the tail moves on": func(k *keepers, _ *event, _ string) {
 			for range 3 * maxTail {
 				k.message(room, alice, "x")
@@ -88,6 +96,7 @@ func TestOvertakenAnswers(t *testing.T) {
 			happen[what](k, gap, topic) // to what is kept now
 			m.settle()
 			k.check()
+			m.sync(alice, "") // who has to count all that is unread
 			for range 3 * maxTail {
 				m.message(room, alice, "x")
 			}
