@@ -148,9 +148,11 @@ func (r *rig) sees(s *Server, i int, room string, want []string, topic string) {
 	if err != nil || len(state.Events) != 1 || string(state.Events[0].Content()) != topic {
 		r.Fatalf("instance %d: the topic of %s: %v, %v, want %s", i, room, state, err, topic)
 	}
-	heads, err := s.queryHeads(r.Context(), &api.HeadsRequest{})
-	if err != nil || heads.Seqs[state.At.Partition] < page.Events[0].Position.Seq {
-		r.Fatalf("instance %d: heads %v, %v, though %v is there", i, heads, err, page.Events[0].Position)
+	for _, of := range []string{"", room} {
+		heads, err := s.queryHeads(r.Context(), &api.HeadsRequest{RoomID: of})
+		if err != nil || heads.Seqs[state.At.Partition] < page.Events[0].Position.Seq {
+			r.Fatalf("instance %d: heads of %q %v, %v, though %v is there", i, of, heads, err, page.Events[0].Position)
+		}
 	}
 }
 

@@ -3,9 +3,11 @@ package roomserver
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -23,6 +25,7 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.QueryState.Serve(srv, s.queryState)
 	api.QueryStateChanges.Serve(srv, s.queryStateChanges)
 	api.QueryEvents.Serve(srv, s.queryEvents)
+	api.QueryBatch.Serve(srv, s.queryBatch)
 	api.QueryHistory.Serve(srv, s.queryHistory)
 	api.QueryMemberships.Serve(srv, s.queryMemberships)
 	api.QueryRestrictedJoin.Serve(srv, s.queryRestrictedJoin)
@@ -88,7 +91,7 @@ func (s *Server) queryHeads(ctx context.Context, req *api.HeadsRequest) (*api.He
 		}
 	}
 	for p := range s.input.Partitions {
-		if !s.owns(p) {
+		if !s.owns(p) && (req.RoomID == "" || p == eventlog.PartitionFor(req.RoomID, s.input.Partitions)) {
 			positions, err := s.readPositions(ctx)
 			return &api.HeadsResponse{Seqs: positions.Seqs}, err
 		}
@@ -159,11 +162,16 @@ func (s *Server) queryMemberships(ctx context.Context, req *api.MembershipsReque
 	for _, m := range req.Membership {
 		wanted[m] = true
 	}
-	out := &api.MembershipsResponse{Members: make([]api.Member, 0, len(found.Events))}
-	for _, e := range found.Events {
-		if len(wanted) > 0 && !wanted[e.Membership()] {
-			continue
-		}
+	events := found.Events // a slice of this answer's own
+	if len(wanted) > 0 {
+		events = slices.DeleteFunc(events, func(e *api.StoredEvent) bool { return !wanted[e.Membership()] })
+	}
+	if req.Limit > 0 && len(events) > req.Limit {
+		slices.SortFunc(events, func(x, y *api.StoredEvent) int { return x.Position.Compare(y.Position) })
+		events = events[:req.Limit]
+	}
+	out := &api.MembershipsResponse{Members: make([]api.Member, 0, len(events))}
+	for _, e := range events {
 		m := api.Member{UserID: *e.StateKey(), Membership: e.Membership(), EventID: e.EventID(), Position: e.Position}
 		m.DisplayName, m.AvatarURL = profileOf(e)
 		out.Members = append(out.Members, m)

@@ -36,6 +36,8 @@ type answer struct {
 	// accountAll is all account data, where all was asked for.
 	accountAll map[string]map[string]jsontext.Value
 	parts      []*part
+	// looked holds events that were looked up ahead, by room, until the room is shown.
+	looked map[string][]*event
 	// device is what a lazily loading device was sent, where it is one.
 	device *sentDevice
 	// tight is set once the answer is large.
@@ -285,22 +287,12 @@ func (a *answer) appendRooms(ctx context.Context, body []byte) ([]byte, error) {
 		mark := len(body)
 		body = append(appendKey(body, section.name), '{')
 		open := len(body)
-		for _, p := range a.parts {
-			if !section.matches(p.now.Membership) {
-				continue
-			}
-			if err := ctx.Err(); err != nil {
+		parts := slices.DeleteFunc(slices.Clone(a.parts), func(p *part) bool { return !section.matches(p.now.Membership) })
+		for chunk := range slices.Chunk(parts, chunkRooms) {
+			var err error
+			if body, err = a.appendChunk(ctx, body, chunk, section.write); err != nil {
 				return nil, err
 			}
-			a.tight = len(body) > maxAnswer
-			written, err := section.write(ctx, body, p)
-			if matrixerror.Is(err, "M_NOT_FOUND") {
-				continue // purged; the record that says so is on its way
-			}
-			if err != nil {
-				return nil, err
-			}
-			body = written
 		}
 		if len(body) == open {
 			body = body[:mark]
@@ -313,4 +305,26 @@ func (a *answer) appendRooms(ctx context.Context, body []byte) ([]byte, error) {
 	}
 	a.something = true
 	return append(body, '}'), nil
+}
+
+// appendChunk appends some rooms of a section.
+func (a *answer) appendChunk(ctx context.Context, body []byte, chunk []*part, write func(context.Context, []byte, *part) ([]byte, error)) ([]byte, error) {
+	if err := a.warm(ctx, chunk); err != nil {
+		return nil, err
+	}
+	for _, p := range chunk {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		a.tight = len(body) > maxAnswer
+		written, err := write(ctx, body, p)
+		if matrixerror.Is(err, "M_NOT_FOUND") {
+			continue // purged; the record that says so is on its way
+		}
+		if err != nil {
+			return nil, err
+		}
+		body = written
+	}
+	return body, nil
 }

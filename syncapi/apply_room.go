@@ -128,10 +128,20 @@ func (a *application) applyRoom(t *told, members []storage.Membership) {
 	v.dirty[t.RoomID] = storage.Room{RoomID: t.RoomID, Seq: seq, Joined: t.JoinedCount, Invited: t.InvitedCount}
 	r.touch(t.OutputRecord)
 	if t.Redacts != "" {
-		if err := r.redact(t.Redacts, t.EventID); err != nil {
+		grown, err := r.redact(t.Redacts, t.EventID, seq)
+		if err != nil {
 			v.log.WithError(err).WithField("room", t.RoomID).Error("Cannot redact an event in memory")
-			v.grownLocked(r, -r.forgetTail(seq-1))
+			grown -= r.forgetTail(seq - 1)
 		}
+		if grown != 0 {
+			v.grownLocked(r, grown)
+		}
+	}
+	if grown := r.changeState(t) + r.changeOlder(t); grown != 0 {
+		v.grownLocked(r, grown)
+	}
+	if t.Kind == roomapi.OutputUnrejected && t.ev != nil && !t.live() {
+		v.grownLocked(r, -r.forgetTail(seq-1)) // it stands somewhere among the others
 	}
 	entry := t.entry()
 	switch {

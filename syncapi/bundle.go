@@ -23,26 +23,14 @@ func (a *answer) relate(ctx context.Context, p *part, t *timeline, sh *shown) er
 	if len(t.events) == 0 {
 		return nil
 	}
-	if !p.room.holdsSince(t.events[0].Position.Seq, p.upper) {
+	children, whole := p.room.childrenFrom(t.events[0].Position, p.upper)
+	if !whole {
 		return a.s.bundle(ctx, p.room.id, t.events, p.upper, a.ignored, sh)
-	}
-	var children []storage.Relation
-	window, _ := p.room.window(t.events[0].Position.Seq-1, p.upper)
-	for _, ev := range window {
-		if ev.rel != nil && ev.RedactedBy == "" && aggregated(ev.rel.RelType) {
-			children = append(children, *ev.rel)
-		}
 	}
 	if len(children) == 0 {
 		return nil
 	}
 	return a.s.bundleFrom(ctx, p.room.id, t.events, children, p.upper, a.ignored, sh)
-}
-
-// holdsSince tells whether the tail holds everything in [from, upTo].
-func (r *room) holdsSince(from, upTo int64) bool {
-	_, whole := r.window(from-1, upTo)
-	return whole
 }
 
 func aggregated(relType string) bool {

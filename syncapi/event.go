@@ -37,7 +37,9 @@ type change struct {
 }
 
 // fromStored makes an event of one that the room server answered with.
-func fromStored(stored *roomapi.StoredEvent) *event { return &event{StoredEvent: stored} }
+func fromStored(stored *roomapi.StoredEvent) *event {
+	return &event{StoredEvent: stored, hvBefore: stored.HistoryVisibilityBefore}
+}
 
 func fromAllStored(stored []*roomapi.StoredEvent) []*event {
 	out := make([]*event, len(stored))

@@ -55,8 +55,15 @@ func (s *Server) lookUp(ctx context.Context, roomID string, events, known []*eve
 	return out, nil
 }
 
-// fetch asks the room server for the events that are nil in the map.
+// fetch finds the events that are nil in the map: in memory, else it asks the
+// room server.
 func (s *Server) fetch(ctx context.Context, roomID string, events map[string]*event) error {
+	s.view.mu.Lock()
+	r := s.view.rooms[roomID]
+	s.view.mu.Unlock()
+	if r != nil && len(events) > 0 {
+		r.find(events)
+	}
 	var ids []string
 	for id, ev := range events {
 		if ev == nil {

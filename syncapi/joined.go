@@ -2,6 +2,7 @@ package syncapi
 
 import (
 	"context"
+	"slices"
 	"strconv"
 )
 
@@ -59,7 +60,7 @@ func (a *answer) appendHistory(ctx context.Context, body []byte, p *part, t *tim
 	sh := a.shown(p)
 	if len(t.events) > 0 || t.limited || p.fresh {
 		var err error
-		if sh.extra, err = a.s.lookUp(ctx, p.room.id, t.events, t.window); err != nil {
+		if sh.extra, err = a.s.lookUp(ctx, p.room.id, t.events, slices.Concat(t.window, a.looked[p.room.id])); err != nil {
 			return nil, err
 		}
 		if t.limited || p.fresh {

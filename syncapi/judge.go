@@ -6,7 +6,6 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
-	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 )
 
 // judging tells how an event is to be notified of.
@@ -21,9 +20,9 @@ func (s *Server) judgeByRules(u *user, r *room) judging {
 			defer r.mu.RUnlock()
 			return int64(r.joined)
 		},
-		displayName: func(ctx context.Context) (string, error) { return s.displayName(ctx, u.id, r.id) },
+		displayName: func(ctx context.Context) (string, error) { return s.displayName(ctx, u.id, r) },
 		mayNotify: func(ctx context.Context, sender, key string) (bool, error) {
-			return s.mayNotify(ctx, r.id, sender, key)
+			return s.mayNotify(ctx, r, sender, key)
 		},
 	}
 	return func(ctx context.Context, ev *event) (bool, bool, error) { return rules.judge(ctx, ev, in) }
@@ -40,13 +39,13 @@ func (u *user) ruleset() *ruleset {
 }
 
 // displayName is the user's name in the room.
-func (s *Server) displayName(ctx context.Context, userID, roomID string) (string, error) {
-	res, err := roomapi.QueryState.Call(ctx, s.caller, &roomapi.StateRequest{RoomID: roomID,
-		Keys: []gomatrixserverlib.StateKey{{Type: typeMember, StateKey: userID}}})
-	if err != nil || len(res.Events) == 0 {
+func (s *Server) displayName(ctx context.Context, userID string, r *room) (string, error) {
+	key := gomatrixserverlib.StateKey{Type: typeMember, StateKey: userID}
+	state, err := s.stateNow(ctx, r, key)
+	if err != nil || state[key] == nil {
 		return "", err
 	}
-	name, ok := member(res.Events[0].Content(), "displayname")
+	name, ok := member(state[key].Content(), "displayname")
 	if !ok || name.Kind() != '"' {
 		return "", nil
 	}
@@ -56,24 +55,20 @@ func (s *Server) displayName(ctx context.Context, userID, roomID string) (string
 
 // mayNotify tells whether the sender has the power level for a kind of
 // notification, such as room.
-func (s *Server) mayNotify(ctx context.Context, roomID, sender, key string) (bool, error) {
-	res, err := roomapi.QueryState.Call(ctx, s.caller, &roomapi.StateRequest{RoomID: roomID,
-		Keys: []gomatrixserverlib.StateKey{{Type: "m.room.create"}, {Type: "m.room.power_levels"}}})
+func (s *Server) mayNotify(ctx context.Context, r *room, sender, key string) (bool, error) {
+	state, err := s.stateNow(ctx, r, gomatrixserverlib.StateKey{Type: "m.room.create"}, gomatrixserverlib.StateKey{Type: "m.room.power_levels"})
 	if err != nil {
 		return false, err
 	}
-	var create, levels *gomatrixserverlib.Event
-	for _, ev := range res.Events {
-		if ev.Type() == "m.room.create" {
-			create = ev.Event
-		} else {
-			levels = ev.Event
-		}
-	}
+	create := state[gomatrixserverlib.StateKey{Type: "m.room.create"}]
 	if create == nil {
 		return false, nil
 	}
-	p, err := gomatrixserverlib.NewPowerLevels(create.Version(), create, levels)
+	var levels *gomatrixserverlib.Event
+	if ev := state[gomatrixserverlib.StateKey{Type: "m.room.power_levels"}]; ev != nil {
+		levels = ev.Event
+	}
+	p, err := gomatrixserverlib.NewPowerLevels(create.Version(), create.Event, levels)
 	if err != nil {
 		return false, nil // levels that cannot be read give nobody the power
 	}

@@ -128,7 +128,10 @@ func (s *Server) page(ctx context.Context, v *viewer, f *filters.Event, h histor
 	if !f.WantsRoom(v.roomID) {
 		return out, nil
 	}
-	from := h.from
+	if done, err := s.recall(ctx, v, f, out); done || err != nil {
+		return out, err
+	}
+	from := out.next
 	for range maxFilterPages {
 		want := h.limit - len(out.events)
 		if want <= 0 {
@@ -145,7 +148,7 @@ func (s *Server) page(ctx context.Context, v *viewer, f *filters.Event, h histor
 			}
 		}
 		if out.from == (roomapi.Position{}) {
-			out.history.from = firstPoint(res, h.backwards)
+			out.from = firstPoint(res, h.backwards)
 		}
 		// Beyond a gap there may be more, once it has been fetched.
 		out.next, out.more = res.Next, res.More || len(res.Gap) > 0 && len(out.events) > 0

@@ -238,7 +238,7 @@ func (m *model) send(e sent) string {
 		r.hv = string(gomatrixserverlib.HistoryVisibilityOf(built))
 	}
 	rec.HistoryVisibility = cmpOr(r.hv, "shared")
-	ev.HistoryVisibility, ev.hvBefore = rec.HistoryVisibility, rec.HistoryVisibilityBefore
+	ev.HistoryVisibility, ev.HistoryVisibilityBefore, ev.hvBefore = rec.HistoryVisibility, rec.HistoryVisibilityBefore, rec.HistoryVisibilityBefore
 	if e.key != nil {
 		key := built.Key()
 		c := roomapi.StateChange{Type: e.typ, StateKey: *e.key, EventID: built.EventID()}
@@ -291,6 +291,14 @@ func (r *modelRoom) redact(t testing.TB, id, by string) {
 			stored := *ev.StoredEvent
 			stored.Event, stored.RedactedBy = left, by
 			r.events[i] = fromStored(&stored)
+			for j := range r.history {
+				if c := &r.history[j]; c.ev == ev {
+					c.ev = r.events[i]
+				}
+			}
+			if ev.IsState() && r.state[ev.Key()] == ev {
+				r.state[ev.Key()] = r.events[i]
+			}
 		}
 	}
 }
@@ -555,6 +563,21 @@ func (m *model) serve() {
 	roomapi.QueryEvents.Serve(m.calls, m.events)
 	roomapi.QueryHistory.Serve(m.calls, m.history)
 	roomapi.QueryMemberships.Serve(m.calls, m.memberships)
+	roomapi.QueryBatch.Serve(m.calls, func(ctx context.Context, r *roomapi.BatchRequest) (*roomapi.BatchResponse, error) {
+		return &roomapi.BatchResponse{States: answers(ctx, r.States, m.state), Histories: answers(ctx, r.Histories, m.history),
+			Events: answers(ctx, r.Events, m.events)}, nil
+	})
+}
+
+// answers are those to questions of a batch; nil for those that have none.
+func answers[Req, Res any](ctx context.Context, questions []*Req, answer func(context.Context, *Req) (*Res, error)) []*Res {
+	out := make([]*Res, len(questions))
+	for i, q := range questions {
+		if res, err := answer(ctx, q); err == nil {
+			out[i] = res
+		}
+	}
+	return out
 }
 
 func (m *model) accountData(_ context.Context, r *userapi.AccountDataRequest) (*userapi.AccountDataResponse, error) {

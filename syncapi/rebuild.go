@@ -131,6 +131,7 @@ func (c *consumer) rebuild(ctx context.Context, s *source, fence func(context.Co
 	s.next, s.seq, s.lost = start.Offset, b.seq, false
 	s.stored = s.next
 	c.view.stored.reached(s.topic, s.partition, s.seq)
+	c.view.startOver(s.partition, s.seq)
 	return nil
 }
 

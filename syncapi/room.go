@@ -28,10 +28,17 @@ type room struct {
 	joined, invited int
 	counted         int64
 	tail            tail
-	receipts        *receipts
-	typing          typing
-	heroes          *heroes
-	// bytes is what tail and receipts cost.
+	// kept is what is known of the state; changed and redacted are the Seqs of
+	// the last records that may have changed it, or redacted an event of it.
+	kept              keptState
+	changed, redacted int64
+	older             older
+	// mostOlder and mostState bound the bytes of what is kept.
+	mostOlder, mostState int64
+	receipts             *receipts
+	typing               typing
+	heroes               *heroes
+	// bytes is what tail, older events, state and receipts cost.
 	bytes int64
 }
 
@@ -63,6 +70,7 @@ func (r *room) add(ev *event) int64 {
 		}
 		r.tail.from = drop[maxTail-1].Position.Seq
 		r.tail.events = append(make([]*event, 0, 2*maxTail), r.tail.events[maxTail:]...)
+		grown += r.passOn(drop)
 	}
 	r.tail.events = append(r.tail.events, ev)
 	r.bytes += grown
@@ -78,11 +86,19 @@ func (r *room) touch(rec *roomapi.OutputRecord) {
 	r.joined, r.invited, r.counted = rec.JoinedCount, rec.InvitedCount, rec.Position.Seq
 }
 
-// redact replaces an event of the tail, and of changes there, by what a
-// redaction has left of it.
-func (r *room) redact(eventID, by string) error {
+// redact replaces an event of the tail, of changes there and of what else is
+// kept by what a redaction has left of it. It returns by how much the room grew.
+func (r *room) redact(eventID, by string, seq int64) (grown int64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	defer func() { r.bytes += grown }()
+	if grown, err = r.redactOlder(eventID, by); err != nil {
+		return grown, err
+	}
+	more, err := r.redactState(eventID, by, seq)
+	if grown += more; err != nil {
+		return grown, err
+	}
 	var events []*event // a new slice: readers may hold the old one
 	for i, old := range r.tail.events {
 		if !old.holds(eventID) {
@@ -90,17 +106,18 @@ func (r *room) redact(eventID, by string) error {
 		}
 		fresh, err := old.without(eventID, by)
 		if err != nil {
-			return err
+			return grown, err
 		}
 		if events == nil {
 			events = slices.Clone(r.tail.events)
 		}
 		events[i] = fresh
+		grown += fresh.size() - old.size()
 	}
 	if events != nil {
 		r.tail.events = events
 	}
-	return nil
+	return grown, nil
 }
 
 // window returns the records in (since, upTo] and whether the tail holds all of
@@ -108,6 +125,9 @@ func (r *room) redact(eventID, by string) error {
 func (r *room) window(since, upTo int64) ([]*event, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
+	if upTo <= since {
+		return nil, true // also where the tail begins after what is shown yet
+	}
 	seq := func(ev *event, s int64) int {
 		switch {
 		case ev.Position.Seq <= s:
@@ -140,6 +160,8 @@ func (r *room) forgetTail(applied int64) int64 {
 	defer r.mu.Unlock()
 	freed := r.bytes
 	r.tail = tail{from: applied}
+	r.forgetState(applied)
+	r.forgetOlder()
 	if r.receipts != nil && r.receipts.loaded {
 		r.receipts = nil
 	}

@@ -71,23 +71,46 @@ func (a *answer) stateAt(ctx context.Context, p *part, at int64, req roomapi.Sta
 	if at < 1 {
 		return stateMap{}, nil
 	}
-	req.RoomID = p.room.id
-	if p.room.unchangedSince(at) { // the current state, which the room server has in memory
-		current := req
-		res, err := roomapi.QueryState.Call(ctx, a.s.caller, &current)
+	r := p.room
+	req.RoomID = r.id
+	if state, ok := r.knownState(at, &req); ok {
+		return state, nil
+	}
+	if r.unchangedSince(at) { // the current state, which the room server has in memory
+		state, upTo, err := a.s.askState(ctx, r, req)
 		if err != nil {
 			return nil, err
 		}
-		if p.room.unchangedBetween(at, res.At.Seq) {
-			return stateFrom(res.Events), nil
+		if r.unchangedBetween(at, upTo) {
+			return state, nil
 		}
 	}
 	req.AtSeq = at
-	res, err := roomapi.QueryState.Call(ctx, a.s.caller, &req)
+	state, _, err := a.s.askState(ctx, r, req)
+	return state, err
+}
+
+// askState asks the room server for state and keeps it; it returns also the Seq
+// whose state it is.
+func (s *Server) askState(ctx context.Context, r *room, req roomapi.StateRequest) (stateMap, int64, error) {
+	asked := s.view.seen(r.partition)
+	res, err := roomapi.QueryState.Call(ctx, s.caller, &req)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return stateFrom(res.Events), nil
+	state := stateFrom(res.Events)
+	s.view.keepState(r, asked, &req, res.At.Seq, state)
+	return state, res.At.Seq, nil
+}
+
+// stateNow is the room's state as it is known last.
+func (s *Server) stateNow(ctx context.Context, r *room, keys ...gomatrixserverlib.StateKey) (stateMap, error) {
+	req := roomapi.StateRequest{RoomID: r.id, Keys: keys}
+	if state, ok := r.knownState(now, &req); ok {
+		return state, nil
+	}
+	state, _, err := s.askState(ctx, r, req)
+	return state, err
 }
 
 // rewind turns the state at a timeline's end into the one that the client

@@ -59,12 +59,11 @@ func (a *answer) heroes(ctx context.Context, p *part) ([]string, error) {
 func (s *Server) findHeroes(ctx context.Context, r *room) (*heroes, error) {
 	at := r.last()
 	h := &heroes{}
-	names, err := roomapi.QueryState.Call(ctx, s.caller, &roomapi.StateRequest{RoomID: r.id, Keys: []gomatrixserverlib.StateKey{
-		{Type: "m.room.name"}, {Type: "m.room.canonical_alias"}}})
+	names, err := s.stateNow(ctx, r, gomatrixserverlib.StateKey{Type: "m.room.name"}, gomatrixserverlib.StateKey{Type: "m.room.canonical_alias"})
 	if err != nil {
 		return nil, err
 	}
-	for _, ev := range names.Events {
+	for _, ev := range names {
 		field := "name"
 		if ev.Type() == "m.room.canonical_alias" {
 			field = "alias"
@@ -74,11 +73,11 @@ func (s *Server) findHeroes(ctx context.Context, r *room) (*heroes, error) {
 		}
 	}
 	if !h.named {
-		if h.here, err = s.firstMembers(ctx, r.id, "join", "invite"); err != nil {
+		if h.here, err = s.firstMembers(ctx, r, "join", "invite"); err != nil {
 			return nil, err
 		}
 		if len(h.here) <= 1 {
-			if h.gone, err = s.firstMembers(ctx, r.id, "leave", "ban"); err != nil {
+			if h.gone, err = s.firstMembers(ctx, r, "leave", "ban"); err != nil {
 				return nil, err
 			}
 		}
@@ -91,21 +90,17 @@ func (s *Server) findHeroes(ctx context.Context, r *room) (*heroes, error) {
 	return h, nil
 }
 
-func (s *Server) firstMembers(ctx context.Context, roomID string, memberships ...string) ([]string, error) {
-	res, err := roomapi.QueryMemberships.Call(ctx, s.caller, &roomapi.MembershipsRequest{RoomID: roomID, Membership: memberships})
+// firstMembers returns the users who have had one of the memberships longest.
+func (s *Server) firstMembers(ctx context.Context, r *room, memberships ...string) ([]string, error) {
+	if list, ok := r.keptMembers(shownHeroes+1, memberships); ok {
+		return list, nil
+	}
+	res, err := roomapi.QueryMemberships.Call(ctx, s.caller, &roomapi.MembershipsRequest{RoomID: r.id, Membership: memberships, Limit: shownHeroes + 1})
 	if err != nil {
 		return nil, err
 	}
 	members := slices.Clone(res.Members)
-	slices.SortFunc(members, func(x, y roomapi.Member) int {
-		switch {
-		case x.Position.Less(y.Position):
-			return -1
-		case y.Position.Less(x.Position):
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(members, func(x, y roomapi.Member) int { return x.Position.Compare(y.Position) })
 	var out []string
 	for _, m := range members[:min(len(members), shownHeroes+1)] {
 		out = append(out, m.UserID)

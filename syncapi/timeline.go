@@ -59,7 +59,7 @@ func (a *answer) timeline(ctx context.Context, p *part) (*timeline, error) {
 		} else if len(t.window) > 0 {
 			from = before(t.window[0].Position)
 		}
-		older, err := a.olderEvents(ctx, t, p, from, limit-len(taken))
+		older, err := a.olderEvents(ctx, t, p, from, limit-len(taken), gap != nil)
 		if err != nil {
 			return nil, err
 		}
@@ -112,11 +112,33 @@ func (a *answer) wants(ev *event) bool {
 	return a.filter.Room.Timeline.WantsEvent(ev.Event)
 }
 
-// olderEvents asks the room server for what comes before the tail, newest
-// first, and sets whether the timeline is limited.
-func (a *answer) olderEvents(ctx context.Context, t *timeline, p *part, from roomapi.Position, want int) ([]*event, error) {
+// olderEvents finds what comes before the tail, newest first, and sets whether
+// the timeline is limited: what is kept of it, then what the room server says.
+func (a *answer) olderEvents(ctx context.Context, t *timeline, p *part, from roomapi.Position, want int, gap bool) ([]*event, error) {
 	to := roomapi.Position{Partition: p.room.partition, Seq: p.lower}
 	var taken []*event
+	if !gap && len(p.changes) < maxChanges { // else only the room server knows who sees what
+		kept, next, all, err := a.s.olderUpTo(ctx, p.room, from, p.lower, want+1)
+		if err != nil {
+			return nil, err
+		}
+		for _, ev := range kept {
+			if !to.Less(ev.Position) {
+				return taken, nil
+			}
+			if !a.shows(p, ev) {
+				continue
+			}
+			if len(taken) == want {
+				t.limited = true
+				return taken, nil
+			}
+			taken = append(taken, ev)
+		}
+		if from = next; all {
+			return taken, nil
+		}
+	}
 	for range maxHistoryPages {
 		res, err := roomapi.QueryHistory.Call(ctx, a.s.caller, &roomapi.HistoryRequest{
 			RoomID: p.room.id, From: from, To: to, Backwards: true, Limit: max(want-len(taken), 0) + 1, Viewer: a.u.id})

@@ -39,6 +39,8 @@ type unread struct {
 	// places has where the events of receipts are; the zero Position for those
 	// that have not been seen.
 	places map[string]roomapi.Position
+	// resumed tells that a checkpoint was looked for.
+	resumed bool
 	// fresh counts events looked at since the last checkpoint.
 	fresh int
 }
@@ -108,9 +110,14 @@ func (s *Server) unread(ctx context.Context, u *user, p *part, ignored map[strin
 	if err != nil {
 		return nil, err
 	}
-	if fold.seq == 0 {
-		if err := s.resume(ctx, fold, u, p.room.id); err != nil {
+	if fold.seq == 0 && !fold.resumed {
+		rows, err := s.view.store.Unread(ctx, u.id, []string{p.room.id})
+		if err != nil {
 			return nil, err
+		}
+		fold.resumed = true
+		if len(rows) > 0 {
+			s.resume(fold, rows[0].Seq, rows[0].Counts)
 		}
 	}
 	if err := s.advance(ctx, fold, u, p, marks, ignored); err != nil {
@@ -154,7 +161,25 @@ func (m marks) read(n notice) bool {
 // yet waits for it.
 func (s *Server) marks(ctx context.Context, fold *unread, u *user, r *room) (marks, error) {
 	list := r.receiptsOf(u.id)
-	var missing []string
+	if missing := fold.missing(r, list); len(missing) > 0 {
+		res, err := roomapi.QueryEvents.Call(ctx, s.caller, &roomapi.EventsRequest{RoomID: r.id, EventIDs: missing})
+		if err != nil {
+			return nil, err
+		}
+		fold.place(missing, res.Events)
+	}
+	out := marks{}
+	for _, rec := range list {
+		if pos := fold.places[rec.EventID]; out[rec.ThreadID].Less(pos) {
+			out[rec.ThreadID] = pos
+		}
+	}
+	return out, nil
+}
+
+// missing returns the events of a user's receipts whose places have to be asked
+// for, and forgets those of others. fold.mu is held.
+func (fold *unread) missing(r *room, list []storage.Receipt) (missing []string) {
 	current := make(map[string]struct{}, len(list))
 	for _, rec := range list {
 		current[rec.EventID] = struct{}{}
@@ -167,32 +192,25 @@ func (s *Server) marks(ctx context.Context, fold *unread, u *user, r *room) (mar
 			missing = append(missing, rec.EventID)
 		}
 	}
-	if len(missing) > 0 {
-		res, err := roomapi.QueryEvents.Call(ctx, s.caller, &roomapi.EventsRequest{RoomID: r.id, EventIDs: missing})
-		if err != nil {
-			return nil, err
-		}
-		for _, id := range missing {
-			fold.places[id] = roomapi.Position{}
-		}
-		for _, ev := range res.Events {
-			if !ev.Outlier {
-				fold.places[ev.EventID()] = ev.Position
-			}
-		}
-	}
 	for id := range fold.places {
 		if _, ok := current[id]; !ok {
 			delete(fold.places, id)
 		}
 	}
-	out := marks{}
-	for _, rec := range list {
-		if pos := fold.places[rec.EventID]; out[rec.ThreadID].Less(pos) {
-			out[rec.ThreadID] = pos
+	return missing
+}
+
+// place notes where events are that were missing; those not found wait to be
+// seen. fold.mu is held.
+func (fold *unread) place(missing []string, found []*roomapi.StoredEvent) {
+	for _, id := range missing {
+		fold.places[id] = roomapi.Position{}
+	}
+	for _, ev := range found {
+		if !ev.Outlier {
+			fold.places[ev.EventID()] = ev.Position
 		}
 	}
-	return out, nil
 }
 
 // position finds an event of the tail.
@@ -204,22 +222,22 @@ func (r *room) position(eventID string) (roomapi.Position, bool) {
 			return ev.Position, true
 		}
 	}
+	for _, ev := range r.older.events {
+		if ev.EventID() == eventID {
+			return ev.Position, true
+		}
+	}
 	return roomapi.Position{}, false
 }
 
-// resume takes the fold up from a checkpoint, if there is one.
-func (s *Server) resume(ctx context.Context, fold *unread, u *user, roomID string) error {
-	rows, err := s.view.store.Unread(ctx, u.id, roomID)
-	if err != nil || len(rows) == 0 {
-		return err
-	}
+// resume takes the fold up from a checkpoint. fold.mu is held.
+func (s *Server) resume(fold *unread, seq int64, counts string) {
 	var notices []notice
-	if err := json.Unmarshal([]byte(rows[0].Counts), &notices); err != nil {
+	if err := json.Unmarshal([]byte(counts), &notices); err != nil {
 		s.log.WithError(err).Warn("A checkpoint of unread counts cannot be read; they are counted anew")
-		return nil
+		return
 	}
-	fold.seq, fold.notices = rows[0].Seq, notices
-	return nil
+	fold.seq, fold.notices = seq, notices
 }
 
 // checkpoint has the fold's state stored with the next flush.
@@ -323,8 +341,15 @@ func (s *Server) olderThan(ctx context.Context, r *room, tail []*event, lower, u
 	if len(tail) > 0 {
 		from = before(tail[0].Position)
 	}
-	var out []*event
-	for len(out) < maxFold {
+	out, from, all, err := s.olderUpTo(ctx, r, from, lower, olderAhead)
+	if err != nil {
+		return nil, err
+	}
+	if n := slices.IndexFunc(out, func(ev *event) bool { return ev.Position.Seq <= lower }); n >= 0 {
+		out, all = out[:n], true
+	}
+	out = slices.Clone(out)
+	for !all && len(out) < maxFold {
 		res, err := roomapi.QueryHistory.Call(ctx, s.caller, &roomapi.HistoryRequest{
 			RoomID: r.id, From: from, To: roomapi.Position{Partition: r.partition, Seq: lower}, Backwards: true, Limit: foldPage})
 		if err != nil {

@@ -92,14 +92,34 @@ func (v *view) roomLocked(id string) (r *room, fresh bool) {
 	r, ok := v.rooms[id]
 	if !ok {
 		p := eventlog.PartitionFor(id, len(v.progress))
-		r = &room{id: id, partition: p, active: map[*user]struct{}{}}
-		r.tail.from = v.progress[p]
+		r = &room{id: id, partition: p, active: map[*user]struct{}{}, mostOlder: v.maxBytes / olderShare, mostState: v.maxBytes / stateShare}
+		r.tail.from, r.changed, r.redacted = v.progress[p], v.progress[p], v.progress[p]
 		if d, ok := v.dirty[id]; ok {
 			r.latest, r.joined, r.invited, r.counted = d.Seq, d.Joined, d.Invited, d.Seq
 		}
 		v.rooms[id] = r
 	}
 	return r, !ok
+}
+
+// seen is up to where a partition's records have come into the view.
+func (v *view) seen(partition int) int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.progress[partition]
+}
+
+// startOver drops what is in memory of a partition's rooms: records up to the Seq
+// are not going to be applied.
+func (v *view) startOver(partition int, seq int64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.progress[partition] = max(v.progress[partition], seq)
+	for _, r := range v.rooms {
+		if r.partition == partition {
+			v.bytes -= r.forgetTail(seq)
+		}
+	}
 }
 
 // stubs returns the rooms in memory, loading what is not. The caller unpins them.

@@ -2,6 +2,7 @@ package syncapi
 
 import (
 	"context"
+	"math"
 	"strings"
 
 	"github.com/matrix-org/dendrite/common/filters"
@@ -18,6 +19,9 @@ type viewer struct {
 	roomID           string
 	ignored          map[string]struct{}
 	changes          []storage.Membership
+	// room is the room in memory, where what is there says all that the user may
+	// see; else nil.
+	room *room
 	// member tells whether the user is or was joined.
 	member bool
 	now    int64 // milliseconds
@@ -59,6 +63,9 @@ func (s *Server) viewer(r *httpapi.Request, roomID string) (*viewer, error) {
 	v.ignored = u.ignored
 	if m := u.rooms[roomID]; m != nil {
 		v.changes = m.changes
+		if len(m.changes) < maxChanges { // else the first ones are not known
+			v.room = m.room
+		}
 	}
 	u.mu.Unlock()
 	for _, c := range v.changes {
@@ -73,7 +80,7 @@ func (s *Server) viewer(r *httpapi.Request, roomID string) (*viewer, error) {
 // catchUpRoom waits, bounded, until the view has what had happened in the room
 // when the request arrived: relations that the client was told are sent.
 func (s *Server) catchUpRoom(ctx context.Context, roomID string) error {
-	res, err := roomapi.QueryHeads.Call(ctx, s.caller, &roomapi.HeadsRequest{})
+	res, err := roomapi.QueryHeads.Call(ctx, s.caller, &roomapi.HeadsRequest{RoomID: roomID})
 	if err != nil {
 		return err
 	}
@@ -134,10 +141,28 @@ func (s *Server) shownTo(ctx context.Context, v *viewer, events []*event) (*show
 	if sh.extra, err = s.lookUp(ctx, v.roomID, events, nil); err != nil {
 		return nil, err
 	}
+	if children, whole := v.children(events); whole {
+		if len(children) > 0 {
+			err = s.bundleFrom(ctx, v.roomID, events, children, math.MaxInt64, v.ignored, sh)
+		}
+		return sh, err
+	}
 	if err := s.bundle(ctx, v.roomID, events, 0, v.ignored, sh); err != nil {
 		return nil, err
 	}
 	return sh, nil
+}
+
+// children are the relations to events of a room, if they are in memory.
+func (v *viewer) children(events []*event) ([]storage.Relation, bool) {
+	if v.room == nil || len(events) == 0 {
+		return nil, false
+	}
+	from := events[0].Position
+	for _, ev := range events {
+		from = minPosition(from, ev.Position)
+	}
+	return v.room.childrenFrom(from, math.MaxInt64)
 }
 
 // visibleEvent finds an event that the viewer may see: 404 when there is none.

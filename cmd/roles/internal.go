@@ -141,6 +141,14 @@ func (m *mixed) Invoke(ctx context.Context, call rpc.Call) (any, error) {
 	return m.remote.Invoke(ctx, call)
 }
 
+// Place implements rpc.Placer.
+func (m *mixed) Place(ctx context.Context, service, key string) string {
+	if m.here[service] {
+		return ""
+	}
+	return m.remote.Place(ctx, service, key)
+}
+
 // How often the owners of partitions are asked for, while somebody asks about
 // rooms, and how long that may take.
 const (

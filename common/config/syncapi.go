@@ -4,7 +4,7 @@ import "time"
 
 // SyncAPI is the section sync_api.
 type SyncAPI struct {
-	// CacheBytes bounds the rooms' recent events kept in memory; 0 means 64 MiB.
+	// CacheBytes bounds what is kept of rooms in memory, recent events and state; 0 means 64 MiB.
 	CacheBytes int64 `yaml:"cache_bytes"`
 	// CachedUsers bounds the users kept in memory beyond those who wait for
 	// something; 0 means 10,000.

@@ -16,6 +16,9 @@
 // with Retry-After: whoever asked repeats the whole, which request IDs make
 // idempotent.
 //
+// Who has questions about many keys can ask them together, by whom they would go
+// to (Place).
+//
 // It decides nothing about Matrix, owns no table and no topic. Server,
 // HTTPClient and the handler are safe for concurrent use once serving has begun.
 package rpc

@@ -16,6 +16,7 @@ var (
 	QueryState            = rpc.NewMethod[StateRequest, StateResponse](Service, "state").Harmless()
 	QueryStateChanges     = rpc.NewMethod[StateChangesRequest, StateChangesResponse](Service, "state_changes").Harmless()
 	QueryEvents           = rpc.NewMethod[EventsRequest, EventsResponse](Service, "events").Harmless()
+	QueryBatch            = rpc.NewMethod[BatchRequest, BatchResponse](Service, "batch").Harmless()
 	QueryHistory          = rpc.NewMethod[HistoryRequest, HistoryResponse](Service, "history").Harmless()
 	QueryMemberships      = rpc.NewMethod[MembershipsRequest, MembershipsResponse](Service, "memberships").Harmless()
 	QueryRestrictedJoin   = rpc.NewMethod[RestrictedJoinRequest, RestrictedJoinResponse](Service, "restricted_join").Harmless()
@@ -184,6 +185,8 @@ type MembershipsRequest struct {
 	UserIDs []string
 	// Membership limits the answer when UserIDs is nil: for instance join.
 	Membership []string
+	// Limit, if over 0, bounds it to those whose membership is oldest.
+	Limit int
 }
 
 // RoutingKey implements rpc.Routed.
@@ -225,8 +228,15 @@ func (r *VerdictRequest) RoutingKey() string { return r.RoomID }
 type VerdictResponse struct{ Verdict *Verdict }
 
 // HeadsRequest asks for the heads; Settled for those after all that stands in
-// room.input when it is asked has been handled.
-type HeadsRequest struct{ Settled bool }
+// room.input when it is asked has been handled. With a RoomID only that of the
+// room's partition counts, which its owner has in memory.
+type HeadsRequest struct {
+	Settled bool
+	RoomID  string
+}
+
+// RoutingKey implements rpc.Routed.
+func (r *HeadsRequest) RoutingKey() string { return r.RoomID }
 
 // HeadsResponse holds the last Seq of each partition of room.output as
 // committed: what a read without a token has to see.

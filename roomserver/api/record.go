@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -26,6 +27,11 @@ type Position struct {
 	Partition int   `json:"p"`
 	Seq       int64 `json:"s"`
 	Sub       int64 `json:"b,omitzero"`
+}
+
+// Compare orders positions of one partition, as slices.SortFunc wants it.
+func (a Position) Compare(b Position) int {
+	return cmp.Or(cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Sub, b.Sub))
 }
 
 // Less orders positions of one partition.

@@ -22,11 +22,11 @@ func putUnread(ctx context.Context, tx *sqldb.Tx, list []Unread) error {
 		func(u *Unread) []any { return []any{u.UserID, u.RoomID, u.Seq, u.Counts} })
 }
 
-// Unread returns the checkpoint of a user in a room: none, or one.
-func (s *Store) Unread(ctx context.Context, userID, roomID string) ([]Unread, error) {
-	return query(ctx, s, "unread", `SELECT seq, counts FROM unread WHERE user_id = $1 AND room_id = $2`, []any{userID, roomID},
-		func(r scanner) (Unread, error) {
-			u := Unread{UserID: userID, RoomID: roomID}
-			return u, r.Scan(&u.Seq, &u.Counts)
+// Unread returns the checkpoints of a user in the rooms, where there are any.
+func (s *Store) Unread(ctx context.Context, userID string, rooms []string) ([]Unread, error) {
+	return query(ctx, s, "unread", `SELECT room_id, seq, counts FROM unread WHERE user_id = $1 AND room_id `+s.db.Any("$2"),
+		[]any{userID, sqldb.List(rooms)}, func(r scanner) (Unread, error) {
+			u := Unread{UserID: userID}
+			return u, r.Scan(&u.RoomID, &u.Seq, &u.Counts)
 		})
 }
