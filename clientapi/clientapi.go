@@ -114,6 +114,8 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 		s.discoveryEndpoints(),
 		s.accountEndpoints(),
 		s.roomEndpoints(),
+		s.reportEndpoints(),
+		s.moderationEndpoints(),
 	} {
 		all = append(all, s.reporting(list)...)
 	}

@@ -122,6 +122,13 @@ type capabilities struct {
 	GetLoginToken      enabled      `json:"m.get_login_token"`
 	ProfileFields      enabled      `json:"m.profile_fields"`
 	ForgetForcedOnExit enabled      `json:"m.forget_forced_upon_leave"`
+	// AccountModeration is told to those who may do it.
+	AccountModeration *accountModeration `json:"m.account_moderation,omitzero"`
+}
+
+type accountModeration struct {
+	Lock    bool `json:"lock"`
+	Suspend bool `json:"suspend"`
 }
 
 type capabilitiesResponse struct {
@@ -130,7 +137,7 @@ type capabilitiesResponse struct {
 
 // getCapabilities tells what users of this server can do.
 // spec: client-server-api §capabilities-negotiation
-func (s *Server) getCapabilities(*httpapi.Request) (any, error) {
+func (s *Server) getCapabilities(r *httpapi.Request) (any, error) {
 	versions := roomVersions{Default: s.config.DefaultRoomVersion, Available: map[string]string{}}
 	if versions.Default == "" {
 		versions.Default = string(gomatrixserverlib.DefaultRoomVersion)
@@ -139,9 +146,11 @@ func (s *Server) getCapabilities(*httpapi.Request) (any, error) {
 		versions.Available[string(v)] = "stable"
 	}
 	yes := enabled{true}
-	return capabilitiesResponse{capabilities{
-		RoomVersions: versions, ChangePassword: yes, SetDisplayName: yes, SetAvatarURL: yes, ProfileFields: yes,
-	}}, nil
+	out := capabilities{RoomVersions: versions, ChangePassword: yes, SetDisplayName: yes, SetAvatarURL: yes, ProfileFields: yes, GetLoginToken: enabled{!r.Device.IsGuest}}
+	if r.Device.IsAdmin {
+		out.AccountModeration = &accountModeration{Lock: true, Suspend: true}
+	}
+	return capabilitiesResponse{out}, nil
 }
 
 const landing = `<!DOCTYPE html>

@@ -60,7 +60,7 @@ func TestDiscovery(t *testing.T) {
 
 func TestCapabilities(t *testing.T) {
 	s := &Server{config: config.ClientAPI{DefaultRoomVersion: "11"}}
-	value, err := s.getCapabilities(nil)
+	value, err := s.getCapabilities(&httpapi.Request{Device: &httpapi.Device{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestCapabilities(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"default":"11"`, `"12":"stable"`, `"m.3pid_changes":{"enabled":false}`, `"m.change_password":{"enabled":true}`} {
+	for _, want := range []string{`"default":"11"`, `"12":"stable"`, `"m.3pid_changes":{"enabled":false}`, `"m.change_password":{"enabled":true}`, `"m.get_login_token":{"enabled":true}`} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("%s is not in %s", want, text)
 		}

@@ -140,6 +140,9 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.QueryOpenID.Serve(srv, s.queryOpenID)
 	api.QueryRegistrationToken.Serve(srv, s.queryRegistrationToken)
 	api.PutRegistrationToken.Serve(srv, s.putRegistrationToken)
+	api.QueryAccount.Serve(srv, s.queryAccount)
+	api.Moderate.Serve(srv, s.moderate)
+	api.PutReport.Serve(srv, s.putReport)
 	s.registerData(srv)
 }
 
