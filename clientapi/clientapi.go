@@ -116,6 +116,7 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 		s.roomEndpoints(),
 		s.reportEndpoints(),
 		s.moderationEndpoints(),
+		s.callEndpoints(),
 	} {
 		all = append(all, s.reporting(list)...)
 	}

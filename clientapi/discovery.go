@@ -21,6 +21,7 @@ func (s *Server) discoveryEndpoints() []httpapi.Endpoint {
 		public("/.well-known/matrix/client", s.getWellKnownClient),
 		public("/.well-known/matrix/server", s.getWellKnownServer),
 		public("/.well-known/matrix/support", s.getWellKnownSupport),
+		public("/.well-known/matrix/policy_server", s.getWellKnownPolicyServer),
 		{Method: "GET", Path: v3 + "/capabilities", Access: httpapi.Guest, Limit: httpapi.LimitRequest, Handler: s.getCapabilities},
 		public("/{$}", s.getLanding),
 		public("/health", s.getHealth),
@@ -29,7 +30,7 @@ func (s *Server) discoveryEndpoints() []httpapi.Endpoint {
 
 type versionsResponse struct {
 	Versions []string `json:"versions"`
-	// Unstable features are none: nothing is served under unstable names.
+	// Unstable are the proposals that are served under unstable names.
 	Unstable map[string]bool `json:"unstable_features"`
 }
 
@@ -41,7 +42,10 @@ func (s *Server) getVersions(*httpapi.Request) (any, error) {
 			"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10",
 			"v1.11", "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
 		},
-		Unstable: map[string]bool{},
+		Unstable: map[string]bool{
+			"org.matrix.msc4069": true, // profiles that change quietly
+			"org.matrix.msc4143": len(s.config.Calls.LiveKitServiceURLs) > 0,
+		},
 	}, nil
 }
 
@@ -51,6 +55,8 @@ type baseURL struct {
 
 type wellKnownClient struct {
 	Homeserver baseURL `json:"m.homeserver"`
+	// RTCFoci is how clients of before MSC4143's endpoint find the same.
+	RTCFoci []rtcTransport `json:"org.matrix.msc4143.rtc_foci,omitempty"`
 }
 
 // getWellKnownClient tells clients where the server's API is.
@@ -59,7 +65,7 @@ func (s *Server) getWellKnownClient(*httpapi.Request) (any, error) {
 	if s.global.WellKnownClientBaseURL == "" {
 		return nil, errNotServed()
 	}
-	return wellKnownClient{baseURL{s.global.WellKnownClientBaseURL}}, nil
+	return wellKnownClient{Homeserver: baseURL{s.global.WellKnownClientBaseURL}, RTCFoci: s.rtcTransports()}, nil
 }
 
 type wellKnownServer struct {
@@ -98,6 +104,15 @@ func (s *Server) getWellKnownSupport(*httpapi.Request) (any, error) {
 		answer.Contacts = []supportContact{{Role: "m.role.admin", MatrixID: support.MatrixID, Email: support.Email}}
 	}
 	return answer, nil
+}
+
+// getWellKnownPolicyServer tells rooms the key of a policy server at this name.
+// spec: client-server-api §getwell-knownmatrixpolicy_server
+func (s *Server) getWellKnownPolicyServer(*httpapi.Request) (any, error) {
+	if s.global.PolicyServerKey == "" {
+		return nil, errNotServed()
+	}
+	return map[string]any{"public_keys": map[string]string{"ed25519": s.global.PolicyServerKey}}, nil
 }
 
 func errNotServed() error {

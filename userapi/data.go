@@ -99,7 +99,7 @@ func (s *Server) setProfile(ctx context.Context, r *api.PutProfileRequest) (*api
 		if res, err = s.putProfile(ctx, tx, r.UserID, r.Field, r.Value); err != nil {
 			return err
 		}
-		if r.Field != "displayname" && r.Field != "avatar_url" {
+		if r.Quiet || r.Field != "displayname" && r.Field != "avatar_url" {
 			return nil
 		}
 		return s.db.PutJob(ctx, tx, storage.Job{UserID: r.UserID, Kind: string(api.JobProfile), ID: newToken()}, s.now().UnixMilli())

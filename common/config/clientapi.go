@@ -17,6 +17,8 @@ type ClientAPI struct {
 	DirectoryRequiresAdmin bool `yaml:"directory_requires_admin"`
 	// PublicRoomsRequireAuth hides the room directory from who has no account.
 	PublicRoomsRequireAuth bool `yaml:"public_rooms_require_auth"`
+	// Calls is what clients need to call each other.
+	Calls Calls `yaml:"calls"`
 }
 
 // Writer bounds the writing to room.input.
@@ -39,6 +41,7 @@ func (c *ClientAPI) Defaults() {
 		c.MaxInitialState = 200
 	}
 	c.Writer.Defaults()
+	c.Calls.Defaults()
 }
 
 // Defaults fills in what was left out.

@@ -42,6 +42,8 @@ var (
 type PutProfileRequest struct {
 	UserID, Field string
 	Value         jsontext.Value
+	// Quiet leaves the user's rooms as they are.
+	Quiet bool
 }
 
 // DeleteAccountDataRequest names an event of account data.
