@@ -80,6 +80,11 @@ func (s *Server) putProfile(ctx context.Context, tx *sqldb.Tx, userID, field str
 	if err != nil {
 		return res, err
 	}
+	if field == "displayname" {
+		if err := s.putWords(ctx, tx, userID); err != nil {
+			return res, err
+		}
+	}
 	content, err := json.Marshal(profile, json.Deterministic(true))
 	if err != nil {
 		return res, err

@@ -140,6 +140,7 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.QueryOpenID.Serve(srv, s.queryOpenID)
 	api.QueryRegistrationToken.Serve(srv, s.queryRegistrationToken)
 	api.PutRegistrationToken.Serve(srv, s.putRegistrationToken)
+	api.SearchUsers.Serve(srv, s.searchUsers)
 	api.QueryAccount.Serve(srv, s.queryAccount)
 	api.Moderate.Serve(srv, s.moderate)
 	api.PutReport.Serve(srv, s.putReport)
@@ -154,6 +155,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.publish(inner) })
 	group.Go(func() error { return s.consumeActivity(inner) })
 	group.Go(func() error { return s.expire(inner) })
+	group.Go(func() error { s.indexUsers(inner); return nil })
 	if !s.sole {
 		group.Go(func() error { s.followSessions(inner); return nil })
 		group.Go(func() error { s.hint(inner); return nil })

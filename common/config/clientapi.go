@@ -17,6 +17,9 @@ type ClientAPI struct {
 	DirectoryRequiresAdmin bool `yaml:"directory_requires_admin"`
 	// PublicRoomsRequireAuth hides the room directory from who has no account.
 	PublicRoomsRequireAuth bool `yaml:"public_rooms_require_auth"`
+	// SearchAllUsers lets users find everybody who has an account here, not only
+	// those they share a room with and those in rooms that are open to all.
+	SearchAllUsers bool `yaml:"search_all_users"`
 	// Calls is what clients need to call each other.
 	Calls Calls `yaml:"calls"`
 }
