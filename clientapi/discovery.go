@@ -44,6 +44,7 @@ func (s *Server) getVersions(*httpapi.Request) (any, error) {
 		},
 		Unstable: map[string]bool{
 			"org.matrix.msc4069": true, // profiles that change quietly
+			msc4140:              !s.config.DelayedEvents.Disabled,
 			"org.matrix.msc4143": len(s.config.Calls.LiveKitServiceURLs) > 0,
 		},
 	}, nil
@@ -129,14 +130,15 @@ type roomVersions struct {
 }
 
 type capabilities struct {
-	RoomVersions       roomVersions `json:"m.room_versions"`
-	ChangePassword     enabled      `json:"m.change_password"`
-	SetDisplayName     enabled      `json:"m.set_displayname"`
-	SetAvatarURL       enabled      `json:"m.set_avatar_url"`
-	ThirdPartyIDs      enabled      `json:"m.3pid_changes"`
-	GetLoginToken      enabled      `json:"m.get_login_token"`
-	ProfileFields      enabled      `json:"m.profile_fields"`
-	ForgetForcedOnExit enabled      `json:"m.forget_forced_upon_leave"`
+	RoomVersions       roomVersions       `json:"m.room_versions"`
+	ChangePassword     enabled            `json:"m.change_password"`
+	SetDisplayName     enabled            `json:"m.set_displayname"`
+	SetAvatarURL       enabled            `json:"m.set_avatar_url"`
+	ThirdPartyIDs      enabled            `json:"m.3pid_changes"`
+	GetLoginToken      enabled            `json:"m.get_login_token"`
+	ProfileFields      enabled            `json:"m.profile_fields"`
+	ForgetForcedOnExit enabled            `json:"m.forget_forced_upon_leave"`
+	DelayedEvents      *delayedCapability `json:"org.matrix.msc4140.delayed_events"`
 	// AccountModeration is told to those who may do it.
 	AccountModeration *accountModeration `json:"m.account_moderation,omitzero"`
 }
@@ -162,6 +164,7 @@ func (s *Server) getCapabilities(r *httpapi.Request) (any, error) {
 	}
 	yes := enabled{true}
 	out := capabilities{RoomVersions: versions, ChangePassword: yes, SetDisplayName: yes, SetAvatarURL: yes, ProfileFields: yes, GetLoginToken: enabled{!r.Device.IsGuest}}
+	out.DelayedEvents = s.delayedCapability()
 	if r.Device.IsAdmin {
 		out.AccountModeration = &accountModeration{Lock: true, Suspend: true}
 	}

@@ -25,6 +25,9 @@ func (s *Server) putState(r *httpapi.Request) (any, error) {
 		return nil, err
 	}
 	if typ == typeMember {
+		if delays(r) {
+			return s.delay(r, roomID, typ, &stateKey, nil) // which refuses it
+		}
 		body, err := decodeObject(r)
 		if err != nil {
 			return nil, err
@@ -37,6 +40,9 @@ func (s *Server) putState(r *httpapi.Request) (any, error) {
 	content, err := s.readContent(r, roomID)
 	if err != nil {
 		return nil, err
+	}
+	if delays(r) {
+		return s.delay(r, roomID, typ, &stateKey, content)
 	}
 	if typ == typeCanonicalAlias && stateKey == "" {
 		if err := s.checkCanonicalAlias(ctx, roomID, content); err != nil {

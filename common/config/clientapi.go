@@ -17,6 +17,8 @@ type ClientAPI struct {
 	DirectoryRequiresAdmin bool `yaml:"directory_requires_admin"`
 	// PublicRoomsRequireAuth hides the room directory from who has no account.
 	PublicRoomsRequireAuth bool `yaml:"public_rooms_require_auth"`
+	// DelayedEvents bounds events that are sent later.
+	DelayedEvents DelayedEvents `yaml:"delayed_events"`
 	// SearchAllUsers lets users find everybody who has an account here, not only
 	// those they share a room with and those in rooms that are open to all.
 	SearchAllUsers bool `yaml:"search_all_users"`
@@ -45,6 +47,7 @@ func (c *ClientAPI) Defaults() {
 	}
 	c.Writer.Defaults()
 	c.Calls.Defaults()
+	c.DelayedEvents.Defaults()
 }
 
 // Defaults fills in what was left out.

@@ -67,6 +67,7 @@ func (c *Dendrite) Validate() error {
 		p.add("client_api.default_room_version", "the version %q is not known", v)
 	}
 	c.ClientAPI.Calls.validate(&p)
+	c.ClientAPI.DelayedEvents.validate(&p)
 	return errors.Join(p...)
 }
 
