@@ -38,10 +38,10 @@ func newFullWorld(t *testing.T, deps Deps) *fullWorld {
 	return w
 }
 
-func (w *fullWorld) openDB(name string) *sqldb.DB {
+func (w *fullWorld) openDB(name string, durable bool) *sqldb.DB {
 	w.t.Helper()
 	o := sqldbtest.Options(w.t, w.dir+"/"+name)
-	o.Durable = true
+	o.Durable = durable
 	db, err := sqldb.Open(context.Background(), o)
 	if err != nil {
 		w.t.Fatal(err)
@@ -59,7 +59,7 @@ func (w *fullWorld) start() {
 		t.Fatal(err)
 	}
 	w.log, w.caller = log, rpc.NewServer()
-	rooms, directory, users := w.openDB("rooms.db"), w.openDB("directory.db"), w.openDB("users.db")
+	rooms, directory, users := w.openDB("rooms.db", false), w.openDB("directory.db", true), w.openDB("users.db", true)
 	w.userDB = users
 	keys, metrics := testServer(t).keys, prometheus.NewRegistry()
 	roomServer, err := roomserver.New(ctx, roomserver.Deps{ServerName: "test", Keys: keys, Log: log, DB: rooms, Partitions: 2, Logger: quiet(), Metrics: metrics})
