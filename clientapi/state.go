@@ -85,7 +85,7 @@ func (s *Server) putMember(r *httpapi.Request, roomID, target string, body jsont
 			return nil, err
 		}
 	case is.Membership == "invite":
-		if err := s.checkInvitee(ctx, target); err != nil {
+		if err := s.checkInvitee(ctx, r.Device.UserID, target); err != nil {
 			return nil, err
 		}
 	}
