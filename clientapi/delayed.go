@@ -96,6 +96,8 @@ func (s *Server) schedule(r *httpapi.Request, event *userapi.DelayedEvent) (any,
 		return nil, err
 	}
 	switch {
+	case strings.Contains(event.Type+stateKey, "\x00"):
+		return nil, matrixerror.InvalidParam("The event type or state key has a NUL in it") // PostgreSQL stores none
 	case limits.Disabled:
 		return nil, matrixerror.Forbidden("Events cannot be delayed on this server")
 	case event.DelayMS < 1:
@@ -164,9 +166,21 @@ func (s *Server) getDelayedEvents(r *httpapi.Request) (any, error) {
 	return map[string]any{"delayed_events": list}, nil
 }
 
+// delayID is that of the path; what cannot be one is looked up as "", which is none.
+func delayID(r *httpapi.Request) string {
+	if id := r.PathValue("delayId"); cleanText(id) {
+		return id
+	}
+	return ""
+}
+
 // getDelayedEvent serves GET /delayed_events/{delayId}.
 func (s *Server) getDelayedEvent(r *httpapi.Request) (any, error) {
-	res, err := userapi.QueryDelayed.Call(r.Context(), s.caller, &userapi.DelayedRequest{UserID: r.Device.UserID, ID: r.PathValue("delayId")})
+	id := delayID(r)
+	if id == "" {
+		return nil, matrixerror.NotFound("There is no such delayed event")
+	}
+	res, err := userapi.QueryDelayed.Call(r.Context(), s.caller, &userapi.DelayedRequest{UserID: r.Device.UserID, ID: id})
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +209,7 @@ func (s *Server) postDelayedAction(r *httpapi.Request) (any, error) {
 func (s *Server) updateDelayed(r *httpapi.Request, action string) (any, error) {
 	ctx := r.Context()
 	res, err := userapi.UpdateDelayed.Call(ctx, s.caller, &userapi.UpdateDelayedRequest{
-		UserID: r.Device.UserID, ID: r.PathValue("delayId"), Action: userapi.DelayedAction(action), Owner: s.jobOwner})
+		UserID: r.Device.UserID, ID: delayID(r), Action: userapi.DelayedAction(action), Owner: s.jobOwner})
 	if err != nil {
 		return nil, err
 	}

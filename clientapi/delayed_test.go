@@ -152,6 +152,7 @@ func testDelayedRefusals(t *testing.T) {
 	for _, tt := range [][3]string{
 		{"400 M_INVALID_PARAM", "m.room.message/1", `{"delay_ms":0,"content":{}}`},
 		{"403 M_FORBIDDEN", "m.room.message/1", `{"delay_ms":3600001,"content":{}}`},
+		{"400 M_INVALID_PARAM", "org.example/1", `{"delay_ms":5,"state_key":"a\u0000b","content":{}}`},
 		{"400 M_MISSING_PARAM", "m.room.message/1", `{"content":{}}`},
 		{"400 M_MISSING_PARAM", "m.room.message/1", `{"delay_ms":5}`},
 		{"400 M_BAD_JSON", "m.room.message/1", `{"delay_ms":5,"content":[]}`},
@@ -184,8 +185,10 @@ func testDelayedRefusals(t *testing.T) {
 	for _, action := range []string{"send", "cancel", "restart"} {
 		w.expect("404 M_NOT_FOUND", "alice", "POST", delayedPath+"/"+fourth+"/"+action, `{}`)
 		w.expect("404 M_NOT_FOUND", "bob", "POST", delayedPath+"/nothing/"+action, `{}`)
+		w.expect("404 M_NOT_FOUND", "bob", "POST", delayedPath+"/a%00b/"+action, `{}`)
 	}
 	w.expect("404 M_NOT_FOUND", "alice", "GET", delayedPath+"/"+fourth, "")
+	w.expect("404 M_NOT_FOUND", "alice", "GET", delayedPath+"/%00", "")
 	w.expect("400 M_INVALID_PARAM", "bob", "POST", delayedPath+"/"+fourth+"/dance", `{}`)
 	w.expect("400 M_MISSING_PARAM", "bob", "POST", delayedPath+"/"+fourth, `{}`)
 	w.must("root", "PUT", "/_matrix/client/v1/admin/suspend/@bob:test", `{"suspended":true}`)
