@@ -18,7 +18,7 @@ func (s *Server) reporting(list []httpapi.Endpoint) []httpapi.Endpoint {
 		for _, prefix := range []string{"/rooms/", "/join/", "/knock/", "/createRoom"} {
 			inRoom = inRoom || strings.HasPrefix(e.Path, v3+prefix)
 		}
-		if !inRoom || e.Method == http.MethodGet {
+		if !inRoom || e.Method == http.MethodGet || strings.Contains(e.Path, "/report") {
 			continue
 		}
 		list[i].Handler = func(r *httpapi.Request) (any, error) {

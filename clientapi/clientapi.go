@@ -52,6 +52,7 @@ type Server struct {
 
 	registration config.Registration
 	jobs         chan struct{} // work in many rooms may be waiting
+	delayed      chan struct{} // when the next delayed event is due may have changed
 	activity     *userapi.Reporter
 	jobOwner     string // names this instance to who gives out jobs
 }
@@ -89,6 +90,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 
 		registration: deps.Registration,
 		jobs:         make(chan struct{}, 1),
+		delayed:      make(chan struct{}, 1),
 		activity:     userapi.NewReporter(deps.Log),
 		jobOwner:     rand.Text(),
 	}, nil
@@ -104,6 +106,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.writer.Run(ctx) })
 	group.Go(func() error { s.resumeUpgrades(ctx); return nil })
 	group.Go(func() error { s.runJobs(ctx); return nil })
+	group.Go(func() error { s.runDelayed(ctx); return nil })
 	return group.Wait()
 }
 
@@ -114,6 +117,10 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 		s.discoveryEndpoints(),
 		s.accountEndpoints(),
 		s.roomEndpoints(),
+		s.reportEndpoints(),
+		s.moderationEndpoints(),
+		s.callEndpoints(),
+		s.delayedEndpoints(),
 	} {
 		all = append(all, s.reporting(list)...)
 	}

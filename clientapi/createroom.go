@@ -108,7 +108,7 @@ func (s *Server) checkCreate(ctx context.Context, d *httpapi.Device, req *create
 		if userID == d.UserID || seen[userID] {
 			continue
 		}
-		if err := s.checkInvitee(ctx, userID); err != nil {
+		if err := s.checkInvitee(ctx, d.UserID, userID); err != nil {
 			return "", err
 		}
 		seen[userID] = true

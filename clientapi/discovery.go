@@ -21,6 +21,7 @@ func (s *Server) discoveryEndpoints() []httpapi.Endpoint {
 		public("/.well-known/matrix/client", s.getWellKnownClient),
 		public("/.well-known/matrix/server", s.getWellKnownServer),
 		public("/.well-known/matrix/support", s.getWellKnownSupport),
+		public("/.well-known/matrix/policy_server", s.getWellKnownPolicyServer),
 		{Method: "GET", Path: v3 + "/capabilities", Access: httpapi.Guest, Limit: httpapi.LimitRequest, Handler: s.getCapabilities},
 		public("/{$}", s.getLanding),
 		public("/health", s.getHealth),
@@ -29,7 +30,7 @@ func (s *Server) discoveryEndpoints() []httpapi.Endpoint {
 
 type versionsResponse struct {
 	Versions []string `json:"versions"`
-	// Unstable features are none: nothing is served under unstable names.
+	// Unstable are the proposals that are served under unstable names.
 	Unstable map[string]bool `json:"unstable_features"`
 }
 
@@ -41,7 +42,12 @@ func (s *Server) getVersions(*httpapi.Request) (any, error) {
 			"r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10",
 			"v1.11", "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
 		},
-		Unstable: map[string]bool{},
+		Unstable: map[string]bool{
+			"org.matrix.msc4069": true, // profiles that change quietly
+			msc4140:              !s.config.DelayedEvents.Disabled,
+			"org.matrix.msc4155": true, // invites told apart by inviter
+			"org.matrix.msc4143": len(s.config.Calls.LiveKitServiceURLs) > 0,
+		},
 	}, nil
 }
 
@@ -51,6 +57,8 @@ type baseURL struct {
 
 type wellKnownClient struct {
 	Homeserver baseURL `json:"m.homeserver"`
+	// RTCFoci is how clients of before MSC4143's endpoint find the same.
+	RTCFoci []rtcTransport `json:"org.matrix.msc4143.rtc_foci,omitempty"`
 }
 
 // getWellKnownClient tells clients where the server's API is.
@@ -59,7 +67,7 @@ func (s *Server) getWellKnownClient(*httpapi.Request) (any, error) {
 	if s.global.WellKnownClientBaseURL == "" {
 		return nil, errNotServed()
 	}
-	return wellKnownClient{baseURL{s.global.WellKnownClientBaseURL}}, nil
+	return wellKnownClient{Homeserver: baseURL{s.global.WellKnownClientBaseURL}, RTCFoci: s.rtcTransports()}, nil
 }
 
 type wellKnownServer struct {
@@ -100,6 +108,15 @@ func (s *Server) getWellKnownSupport(*httpapi.Request) (any, error) {
 	return answer, nil
 }
 
+// getWellKnownPolicyServer tells rooms the key of a policy server at this name.
+// spec: client-server-api §getwell-knownmatrixpolicy_server
+func (s *Server) getWellKnownPolicyServer(*httpapi.Request) (any, error) {
+	if s.global.PolicyServerKey == "" {
+		return nil, errNotServed()
+	}
+	return map[string]any{"public_keys": map[string]string{"ed25519": s.global.PolicyServerKey}}, nil
+}
+
 func errNotServed() error {
 	return matrixerror.NotFound("The administrator of this server has not set this up")
 }
@@ -114,14 +131,22 @@ type roomVersions struct {
 }
 
 type capabilities struct {
-	RoomVersions       roomVersions `json:"m.room_versions"`
-	ChangePassword     enabled      `json:"m.change_password"`
-	SetDisplayName     enabled      `json:"m.set_displayname"`
-	SetAvatarURL       enabled      `json:"m.set_avatar_url"`
-	ThirdPartyIDs      enabled      `json:"m.3pid_changes"`
-	GetLoginToken      enabled      `json:"m.get_login_token"`
-	ProfileFields      enabled      `json:"m.profile_fields"`
-	ForgetForcedOnExit enabled      `json:"m.forget_forced_upon_leave"`
+	RoomVersions       roomVersions       `json:"m.room_versions"`
+	ChangePassword     enabled            `json:"m.change_password"`
+	SetDisplayName     enabled            `json:"m.set_displayname"`
+	SetAvatarURL       enabled            `json:"m.set_avatar_url"`
+	ThirdPartyIDs      enabled            `json:"m.3pid_changes"`
+	GetLoginToken      enabled            `json:"m.get_login_token"`
+	ProfileFields      enabled            `json:"m.profile_fields"`
+	ForgetForcedOnExit enabled            `json:"m.forget_forced_upon_leave"`
+	DelayedEvents      *delayedCapability `json:"org.matrix.msc4140.delayed_events"`
+	// AccountModeration is told to those who may do it.
+	AccountModeration *accountModeration `json:"m.account_moderation,omitzero"`
+}
+
+type accountModeration struct {
+	Lock    bool `json:"lock"`
+	Suspend bool `json:"suspend"`
 }
 
 type capabilitiesResponse struct {
@@ -130,7 +155,7 @@ type capabilitiesResponse struct {
 
 // getCapabilities tells what users of this server can do.
 // spec: client-server-api §capabilities-negotiation
-func (s *Server) getCapabilities(*httpapi.Request) (any, error) {
+func (s *Server) getCapabilities(r *httpapi.Request) (any, error) {
 	versions := roomVersions{Default: s.config.DefaultRoomVersion, Available: map[string]string{}}
 	if versions.Default == "" {
 		versions.Default = string(gomatrixserverlib.DefaultRoomVersion)
@@ -139,9 +164,12 @@ func (s *Server) getCapabilities(*httpapi.Request) (any, error) {
 		versions.Available[string(v)] = "stable"
 	}
 	yes := enabled{true}
-	return capabilitiesResponse{capabilities{
-		RoomVersions: versions, ChangePassword: yes, SetDisplayName: yes, SetAvatarURL: yes, ProfileFields: yes,
-	}}, nil
+	out := capabilities{RoomVersions: versions, ChangePassword: yes, SetDisplayName: yes, SetAvatarURL: yes, ProfileFields: yes, GetLoginToken: enabled{!r.Device.IsGuest}}
+	out.DelayedEvents = s.delayedCapability()
+	if r.Device.IsAdmin {
+		out.AccountModeration = &accountModeration{Lock: true, Suspend: true}
+	}
+	return capabilitiesResponse{out}, nil
 }
 
 const landing = `<!DOCTYPE html>

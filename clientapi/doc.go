@@ -14,7 +14,13 @@
 // user-api's; this package has none.
 //
 // Asks: the user-api (tokens, profiles, account data), the room server
-// (state, memberships, verdicts), the directory-api (aliases, rooms of a user).
+// (state, memberships, verdicts), the directory-api (aliases, rooms of a user,
+// which users somebody may see).
+//
+// Work that outlives a request is a row of the user-api or the directory-api
+// with a lease: jobs.go (rooms of a user), delayed_job.go (events that are sent
+// later), upgrade.go. What is done has request IDs made from the row, so that it
+// takes effect once however often it is tried.
 //
 // Concurrency: a Server is safe for concurrent use by any number of handlers;
 // one goroutine (Run) reads verdicts and wakes the handler that waits for each.

@@ -40,7 +40,7 @@ func (s *Server) invite(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkInvitee(ctx, req.UserID); err != nil {
+	if err := s.checkInvitee(ctx, r.Device.UserID, req.UserID); err != nil {
 		return nil, err
 	}
 	content, err := s.profiled(ctx, req.UserID, memberContent{Membership: "invite", Reason: req.Reason})
@@ -165,9 +165,9 @@ func checkUserID(id string) error {
 }
 
 // checkInvitee checks that a user can be invited: that there is such a user
-// here, and that invites are not blocked.
+// here, and that the inviter's invites are not blocked.
 // spec: client-server-api §invite-permission
-func (s *Server) checkInvitee(ctx context.Context, userID string) error {
+func (s *Server) checkInvitee(ctx context.Context, inviter, userID string) error {
 	_, server, err := gomatrixserverlib.ParseHistoricalUserID(userID)
 	if err != nil {
 		return matrixerror.InvalidParam("An invited user's ID is not one")
@@ -182,12 +182,15 @@ func (s *Server) checkInvitee(ctx context.Context, userID string) error {
 		return err
 	}
 	res, err := userapi.QueryAccountData.Call(ctx, s.caller, &userapi.AccountDataRequest{
-		UserID: userID, RoomIDs: []string{""}, Types: []string{userapi.TypeInvitePermission},
+		UserID: userID, RoomIDs: []string{""}, Types: []string{userapi.TypeInvitePermission, userapi.TypeInviteFilter},
 	})
 	if err != nil {
 		return err
 	}
-	if userapi.BlocksInvites(res.Data[""][userapi.TypeInvitePermission]) {
+	var rules userapi.InviteRules
+	rules.SetPermission(res.Data[""][userapi.TypeInvitePermission])
+	rules.SetFilter(res.Data[""][userapi.TypeInviteFilter])
+	if rules.Action(inviter) == userapi.InviteBlocked {
 		return matrixerror.New(403, "M_INVITE_BLOCKED", "%s does not take invites", userID)
 	}
 	return nil

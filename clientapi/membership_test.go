@@ -76,6 +76,7 @@ func testMembershipsRefused(t *testing.T) {
 	w := newWorld(t)
 	room := w.create("alice", `{}`)
 	w.setData("@blocked:test", "", "m.invite_permission_config", `{"default_action":"block"}`)
+	w.setData("@picky:test", "", "org.matrix.msc4155.invite_permission_config", `{"blocked_users":["@al*:test"],"ignored_users":["@bob:test"]}`)
 	w.device("sue").Suspended = true
 	in := "/rooms/" + room
 	tests := []struct{ want, user, path, body string }{
@@ -87,6 +88,9 @@ func testMembershipsRefused(t *testing.T) {
 		{"404 M_NOT_FOUND", "alice", in + "/invite", `{"user_id":"@nobody:test"}`},
 		{"403 M_FORBIDDEN", "alice", in + "/invite", `{"user_id":"@far:away"}`},
 		{"403 M_INVITE_BLOCKED", "alice", in + "/invite", `{"user_id":"@blocked:test"}`},
+		{"403 M_INVITE_BLOCKED", "alice", in + "/invite", `{"user_id":"@picky:test"}`},
+		{"403 M_INVITE_BLOCKED", "alice", "/createRoom", `{"invite":["@picky:test"]}`},
+		{"200", "bob", "/createRoom", `{"invite":["@picky:test"]}`},
 		{"403 M_FORBIDDEN", "bob", in + "/invite", `{"user_id":"@carol:test"}`},
 		{"403 M_USER_SUSPENDED", "sue", in + "/invite", `{"user_id":"@carol:test"}`},
 		{"403 M_USER_SUSPENDED", "sue", in + "/join", `{}`},
@@ -109,6 +113,7 @@ func testMembershipsRefused(t *testing.T) {
 	for _, tt := range tests {
 		w.expect(tt.want, tt.user, "POST", tt.path, tt.body)
 	}
+	w.expect("403 M_INVITE_BLOCKED", "alice", "PUT", in+"/state/m.room.member/@picky:test", `{"membership":"invite"}`)
 }
 
 func TestKnock(t *testing.T) { sqldbtest.Each(t, testKnock) }

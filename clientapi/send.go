@@ -43,6 +43,9 @@ func (s *Server) send(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if delays(r) {
+		return s.delay(r, roomID, typ, nil, content)
+	}
 	proto := &api.Proto{Type: typ, Sender: r.Device.UserID, Content: content}
 	if proto.TS, err = appserviceTime(r); err != nil {
 		return nil, err

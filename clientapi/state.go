@@ -25,6 +25,9 @@ func (s *Server) putState(r *httpapi.Request) (any, error) {
 		return nil, err
 	}
 	if typ == typeMember {
+		if delays(r) {
+			return s.delay(r, roomID, typ, &stateKey, nil) // which refuses it
+		}
 		body, err := decodeObject(r)
 		if err != nil {
 			return nil, err
@@ -37,6 +40,9 @@ func (s *Server) putState(r *httpapi.Request) (any, error) {
 	content, err := s.readContent(r, roomID)
 	if err != nil {
 		return nil, err
+	}
+	if delays(r) {
+		return s.delay(r, roomID, typ, &stateKey, content)
 	}
 	if typ == typeCanonicalAlias && stateKey == "" {
 		if err := s.checkCanonicalAlias(ctx, roomID, content); err != nil {
@@ -79,7 +85,7 @@ func (s *Server) putMember(r *httpapi.Request, roomID, target string, body jsont
 			return nil, err
 		}
 	case is.Membership == "invite":
-		if err := s.checkInvitee(ctx, target); err != nil {
+		if err := s.checkInvitee(ctx, r.Device.UserID, target); err != nil {
 			return nil, err
 		}
 	}

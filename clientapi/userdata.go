@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -93,10 +94,34 @@ func (s *Server) getProfileField(r *httpapi.Request) (any, error) {
 // spec: client-server-api §guest-access
 func profilePath(r *httpapi.Request) (key string, err error) {
 	key = r.PathValue("keyName")
+	if len(key) > maxProfileKey {
+		return "", matrixerror.New(400, "M_KEY_TOO_LARGE", "The field's name is longer than %d bytes", maxProfileKey)
+	}
+	if key != "displayname" && key != "avatar_url" && key != "m.tz" && !namespaced(key) {
+		return "", matrixerror.InvalidParam("That is not the name of a profile field")
+	}
 	if r.Device.IsGuest && key != "displayname" {
 		return "", matrixerror.New(403, "M_GUEST_ACCESS_FORBIDDEN", "Guests may change their display name only")
 	}
 	return key, ownPath(r)
+}
+
+// namespaced tells whether a key has the form org.example.key.
+// spec: appendices §common-namespaced-identifier-grammar
+func namespaced(key string) bool {
+	dots := 0
+	for i, part := range strings.Split(key, ".") {
+		if part == "" || part[0] < 'a' || part[0] > 'z' {
+			return false
+		}
+		for _, c := range []byte(part) {
+			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+				return false
+			}
+		}
+		dots = i
+	}
+	return dots > 0
 }
 
 // putProfileField serves PUT /profile/{userId}/{keyName}.
@@ -114,8 +139,8 @@ func (s *Server) putProfileField(r *httpapi.Request) (any, error) {
 	if !ok {
 		return nil, matrixerror.MissingParam("%s is missing", key)
 	}
-	if len(key) > maxProfileKey {
-		return nil, matrixerror.New(400, "M_KEY_TOO_LARGE", "The field's name is longer than %d bytes", maxProfileKey)
+	if key == "m.tz" && value.Kind() != '"' {
+		return nil, matrixerror.BadJSON("m.tz is not the name of a time zone")
 	}
 	if key == "displayname" || key == "avatar_url" {
 		limit := maxProfileName
@@ -147,7 +172,11 @@ func (s *Server) changeProfile(r *httpapi.Request, key string, value jsontext.Va
 	if err := notSuspended(r.Device); err != nil {
 		return err
 	}
-	_, err := userapi.PutProfile.Call(r.Context(), s.caller, &userapi.PutProfileRequest{UserID: r.Device.UserID, Field: key, Value: value})
+	propagate, err := r.QueryBool("org.matrix.msc4069.propagate", true)
+	if err != nil {
+		return err
+	}
+	_, err = userapi.PutProfile.Call(r.Context(), s.caller, &userapi.PutProfileRequest{UserID: r.Device.UserID, Field: key, Value: value, Quiet: !propagate})
 	if err == nil {
 		s.hurryJobs()
 	}

@@ -113,6 +113,7 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.QueryPublicRooms.Serve(srv, s.queryPublicRooms)
 	api.QueryRooms.Serve(srv, s.queryRooms)
 	api.QueryUserRooms.Serve(srv, s.queryUserRooms)
+	api.QueryVisibleUsers.Serve(srv, s.queryVisibleUsers)
 	api.QueryAnnotation.Serve(srv, s.queryAnnotation)
 	api.BeginUpgrade.Serve(srv, s.beginUpgrade)
 	api.FinishUpgrade.Serve(srv, s.finishUpgrade)

@@ -3,6 +3,8 @@
 // in the directory, which rooms each local user is in, and which annotations
 // (reactions) local users have sent.
 //
+// Of which users somebody may see it knows by the same memberships.
+//
 // It decides which room an alias names (one, for ever until it is removed) and
 // in which order the published directory is shown. Who may change either is
 // the client-api's to decide.

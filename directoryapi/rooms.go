@@ -59,6 +59,17 @@ func (s *Server) queryUserRooms(ctx context.Context, req *api.UserRoomsRequest) 
 	return &api.UserRoomsResponse{Rooms: rooms}, nil
 }
 
+func (s *Server) queryVisibleUsers(ctx context.Context, req *api.VisibleUsersRequest) (*api.VisibleUsersResponse, error) {
+	if len(req.UserIDs) > maxRooms {
+		return nil, matrixerror.InvalidParam("At most %d users can be asked for", maxRooms)
+	}
+	if err := s.wait(ctx, req.AtLeast); err != nil {
+		return nil, err
+	}
+	users, err := s.db.VisibleUsers(ctx, req.Viewer, req.UserIDs)
+	return &api.VisibleUsersResponse{UserIDs: users}, err
+}
+
 func (s *Server) queryAnnotation(ctx context.Context, req *api.AnnotationRequest) (*api.AnnotationResponse, error) {
 	if err := s.wait(ctx, req.AtLeast); err != nil {
 		return nil, err

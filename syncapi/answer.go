@@ -9,6 +9,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/syncapi/storage"
+	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
 const (
@@ -182,7 +183,7 @@ func (a *answer) classify(m *membership) *part {
 			return nil
 		}
 		// spec: client-server-api §ignoring-users, §invite-permission
-		if _, ignored := a.ignored[p.now.Sender]; ignored || a.u.uninvited {
+		if _, ignored := a.ignored[p.now.Sender]; ignored || a.u.invites.Action(p.now.Sender) != userapi.InviteAllowed {
 			return nil
 		}
 		return p

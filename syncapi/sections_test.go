@@ -152,6 +152,33 @@ func blockedInvites(t *testing.T, m *model) {
 	}
 }
 
+// TestFilteredInvites: who tells inviters apart is not shown the invites of those
+// who are ignored.
+func TestFilteredInvites(t *testing.T) { both(t, filteredInvites) }
+
+func filteredInvites(t *testing.T, m *model) {
+	filter := func(content string) {
+		m.change(userapi.UserChange{UserID: alice, Kind: userapi.ChangeAccountData, Type: typeInviteFilter, Content: jsontext.Value(content)})
+	}
+	for room, inviter := range map[string]string{"!b:test": bob, "!c:test": carol} {
+		m.create(room, inviter)
+		m.member(room, inviter, alice, "invite")
+	}
+	filter(`{"ignored_users":["@b*:test"]}`)
+	m.settle()
+	for range 2 {
+		if got := m.sync(alice, "").Rooms.Invite; len(got) != 1 || len(got["!c:test"].State.Events) == 0 {
+			t.Errorf("shown: %v", got)
+		}
+		m.restart()
+	}
+	filter(`{"enabled":false,"ignored_users":["*"]}`)
+	m.settle()
+	if got := m.sync(alice, "").Rooms.Invite; len(got) != 2 {
+		t.Errorf("shown without a filter: %v", got)
+	}
+}
+
 func TestLazyMembers(t *testing.T) { both(t, lazyMembersOf) }
 
 func lazyMembersOf(t *testing.T, m *model) {

@@ -38,10 +38,10 @@ type user struct {
 	// accountSeq is the highest Seq in account.
 	accountSeq int64
 	ignored    map[string]struct{}
-	uninvited  bool               // no invites are shown: the user blocks them
-	rules      jsontext.Value     // content of m.push_rules
-	compiled   *ruleset           // of rules; nil: not yet
-	counts     map[string]*unread // by room
+	invites    userapi.InviteRules // which invites are not shown
+	rules      jsontext.Value      // content of m.push_rules
+	compiled   *ruleset            // of rules; nil: not yet
+	counts     map[string]*unread  // by room
 	wake       chan struct{}
 }
 
@@ -165,16 +165,19 @@ func (u *user) setAccount(roomID, typ string, seq int64, content jsontext.Value)
 	case typeIgnored:
 		u.ignored = parseIgnored(content)
 	case typeInvites:
-		u.uninvited = userapi.BlocksInvites(content)
+		u.invites.SetPermission(content)
+	case typeInviteFilter:
+		u.invites.SetFilter(content)
 	case typePushRules:
 		u.rules, u.compiled = content, nil
 	}
 }
 
 const (
-	typeIgnored   = "m.ignored_user_list"
-	typeInvites   = userapi.TypeInvitePermission
-	typePushRules = "m.push_rules"
+	typeIgnored      = "m.ignored_user_list"
+	typeInvites      = userapi.TypeInvitePermission
+	typeInviteFilter = userapi.TypeInviteFilter
+	typePushRules    = "m.push_rules"
 )
 
 // parseIgnored reads m.ignored_user_list; what is not one ignores nobody.
@@ -294,7 +297,7 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 		return err
 	}
 	data, err := userapi.QueryAccountData.Call(ctx, v.caller, &userapi.AccountDataRequest{
-		UserID: u.id, RoomIDs: []string{""}, Types: []string{typeIgnored, typeInvites, typePushRules}})
+		UserID: u.id, RoomIDs: []string{""}, Types: []string{typeIgnored, typeInvites, typeInviteFilter, typePushRules}})
 	if err != nil {
 		return err
 	}
@@ -326,7 +329,9 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 		u.accountSeq = max(u.accountSeq, m.Seq)
 	}
 	global := data.Data[""]
-	u.ignored, u.uninvited = parseIgnored(global[typeIgnored]), userapi.BlocksInvites(global[typeInvites])
+	u.ignored = parseIgnored(global[typeIgnored])
+	u.invites.SetPermission(global[typeInvites])
+	u.invites.SetFilter(global[typeInviteFilter])
 	u.rules = global[typePushRules]
 	u.loaded = true
 	for _, f := range u.pending {

@@ -80,6 +80,11 @@ func (s *Server) putProfile(ctx context.Context, tx *sqldb.Tx, userID, field str
 	if err != nil {
 		return res, err
 	}
+	if field == "displayname" {
+		if err := s.putWords(ctx, tx, userID); err != nil {
+			return res, err
+		}
+	}
 	content, err := json.Marshal(profile, json.Deterministic(true))
 	if err != nil {
 		return res, err
@@ -99,7 +104,7 @@ func (s *Server) setProfile(ctx context.Context, r *api.PutProfileRequest) (*api
 		if res, err = s.putProfile(ctx, tx, r.UserID, r.Field, r.Value); err != nil {
 			return err
 		}
-		if r.Field != "displayname" && r.Field != "avatar_url" {
+		if r.Quiet || r.Field != "displayname" && r.Field != "avatar_url" {
 			return nil
 		}
 		return s.db.PutJob(ctx, tx, storage.Job{UserID: r.UserID, Kind: string(api.JobProfile), ID: newToken()}, s.now().UnixMilli())

@@ -12,6 +12,11 @@
 // whose reader asks for that (Resync): records are kept for a week.
 // Transactions that make or end sessions take turns by the account's row.
 //
+// It also keeps what others do: jobs, and events that are to be sent later
+// (delayed.go). They are given out to one instance of whoever asks, for a time
+// by the database's clock. Words by which users are found (user_search.go) are
+// written with the profile that they are of.
+//
 // It asks nobody. All methods are safe for concurrent use.
 //
 // Any instance answers anything. Who has the lease of a partition also keeps the

@@ -142,7 +142,7 @@ func (s *Server) followTyping(ctx context.Context, partition int) {
 
 // sweep deletes rows that tell nobody anything any more.
 func (s *Server) sweep(ctx context.Context) error {
-	err := s.failures.sweep(ctx, s.now())
+	err := errors.Join(s.failures.sweep(ctx, s.now()), s.db.DropDelayed(ctx, api.DelayedRetention.Milliseconds()))
 	if s.sole {
 		return err
 	}

@@ -49,6 +49,8 @@ func (s *Server) login(ctx context.Context, r *api.LoginRequest) (*api.Session, 
 			return err
 		case !ok || now.Deactivated:
 			return errDeactivated()
+		case now.Locked:
+			return errLocked()
 		case r.Token == "" && now.PasswordHash != account.PasswordHash:
 			return errWrongPassword()
 		}
@@ -131,8 +133,12 @@ func (s *Server) refresh(ctx context.Context, r *api.RefreshRequest) (*api.Sessi
 	var session *api.Session
 	err := s.write(ctx, func(tx *sqldb.Tx) error {
 		userID, _, _, ok, err := s.db.RefreshToken(ctx, tx, hash)
+		var account storage.Account
 		if ok { // and is still there once nobody ends sessions
-			_, ok, err = s.db.LockAccount(ctx, tx, userID)
+			account, ok, err = s.db.LockAccount(ctx, tx, userID)
+		}
+		if err == nil && account.Locked {
+			return errLocked()
 		}
 		var deviceID, parent string
 		if ok {

@@ -151,6 +151,9 @@ func (s *Server) deactivate(ctx context.Context, r *api.DeactivateRequest) (*str
 		if err := s.db.DeleteProfile(ctx, tx, r.UserID); err != nil {
 			return err
 		}
+		if err := s.db.PutWords(ctx, tx, r.UserID, nil); err != nil {
+			return err
+		}
 		if err := s.db.PutJob(ctx, tx, storage.Job{UserID: r.UserID, Kind: string(api.JobLeave), ID: newToken()}, s.now().UnixMilli()); err != nil {
 			return err
 		}

@@ -140,6 +140,15 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.QueryOpenID.Serve(srv, s.queryOpenID)
 	api.QueryRegistrationToken.Serve(srv, s.queryRegistrationToken)
 	api.PutRegistrationToken.Serve(srv, s.putRegistrationToken)
+	api.ScheduleDelayed.Serve(srv, s.scheduleDelayed)
+	api.QueryDelayed.Serve(srv, s.queryDelayed)
+	api.UpdateDelayed.Serve(srv, s.updateDelayed)
+	api.TakeDelayed.Serve(srv, s.takeDelayed)
+	api.FinishDelayed.Serve(srv, s.finishDelayed)
+	api.SearchUsers.Serve(srv, s.searchUsers)
+	api.QueryAccount.Serve(srv, s.queryAccount)
+	api.Moderate.Serve(srv, s.moderate)
+	api.PutReport.Serve(srv, s.putReport)
 	s.registerData(srv)
 }
 
@@ -151,6 +160,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.publish(inner) })
 	group.Go(func() error { return s.consumeActivity(inner) })
 	group.Go(func() error { return s.expire(inner) })
+	group.Go(func() error { s.indexUsers(inner); return nil })
 	if !s.sole {
 		group.Go(func() error { s.followSessions(inner); return nil })
 		group.Go(func() error { s.hint(inner); return nil })

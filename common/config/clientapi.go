@@ -17,6 +17,13 @@ type ClientAPI struct {
 	DirectoryRequiresAdmin bool `yaml:"directory_requires_admin"`
 	// PublicRoomsRequireAuth hides the room directory from who has no account.
 	PublicRoomsRequireAuth bool `yaml:"public_rooms_require_auth"`
+	// DelayedEvents bounds events that are sent later.
+	DelayedEvents DelayedEvents `yaml:"delayed_events"`
+	// SearchAllUsers lets users find everybody who has an account here, not only
+	// those they share a room with and those in rooms that are open to all.
+	SearchAllUsers bool `yaml:"search_all_users"`
+	// Calls is what clients need to call each other.
+	Calls Calls `yaml:"calls"`
 }
 
 // Writer bounds the writing to room.input.
@@ -39,6 +46,8 @@ func (c *ClientAPI) Defaults() {
 		c.MaxInitialState = 200
 	}
 	c.Writer.Defaults()
+	c.Calls.Defaults()
+	c.DelayedEvents.Defaults()
 }
 
 // Defaults fills in what was left out.

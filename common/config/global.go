@@ -18,6 +18,10 @@ type Global struct {
 	// WellKnownServerName is what /.well-known/matrix/server tells servers to
 	// talk to, for instance matrix.example.org:443; "" serves none.
 	WellKnownServerName string `yaml:"well_known_server_name"`
+	// PolicyServerKey is what /.well-known/matrix/policy_server tells rooms that
+	// want a policy server at this name: its ed25519 public key in unpadded base64;
+	// "" serves none.
+	PolicyServerKey string `yaml:"policy_server_key"`
 	// Support says in /.well-known/matrix/support whom users can ask.
 	Support Support `yaml:"support"`
 }

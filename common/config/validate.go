@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -64,6 +66,8 @@ func (c *Dendrite) Validate() error {
 	if v := c.ClientAPI.DefaultRoomVersion; v != "" && gomatrixserverlib.RoomVersion(v).Rules() == nil {
 		p.add("client_api.default_room_version", "the version %q is not known", v)
 	}
+	c.ClientAPI.Calls.validate(&p)
+	c.ClientAPI.DelayedEvents.validate(&p)
 	return errors.Join(p...)
 }
 
@@ -82,6 +86,11 @@ func (c *Global) validate(p *problems) {
 	}
 	p.url("global.well_known_client_base_url", c.WellKnownClientBaseURL)
 	p.url("global.support.page", c.Support.Page)
+	if key := c.PolicyServerKey; key != "" {
+		if raw, err := base64.RawStdEncoding.DecodeString(key); err != nil || len(raw) != ed25519.PublicKeySize {
+			p.add("global.policy_server_key", "%q is not an ed25519 key in unpadded base64", key)
+		}
+	}
 	if id := c.Support.MatrixID; id != "" {
 		if _, _, err := gomatrixserverlib.ParseUserID(id); err != nil {
 			p.add("global.support.matrix_id", "%q is not a user ID", id)

@@ -3,7 +3,6 @@ package api
 import (
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/pushrules"
@@ -42,6 +41,8 @@ var (
 type PutProfileRequest struct {
 	UserID, Field string
 	Value         jsontext.Value
+	// Quiet leaves the user's rooms as they are.
+	Quiet bool
 }
 
 // DeleteAccountDataRequest names an event of account data.
@@ -149,17 +150,4 @@ type Job struct {
 type FinishJobRequest struct {
 	Owner string
 	Job   Job
-}
-
-// TypeInvitePermission is the account data by which a user blocks invites.
-const TypeInvitePermission = "m.invite_permission_config"
-
-// BlocksInvites reads its content; what has not the form it should have blocks
-// nothing.
-// spec: client-server-api §invite-permission
-func BlocksInvites(content jsontext.Value) bool {
-	var config struct {
-		DefaultAction string `json:"default_action"`
-	}
-	return len(content) > 0 && json.Unmarshal(content, &config) == nil && config.DefaultAction == "block"
 }

@@ -52,6 +52,7 @@ const (
 	ChangeProfile     ChangeKind = "profile"      // Content is the whole profile
 	ChangeDevices     ChangeKind = "devices"      // the user's device list changed
 	ChangeDeactivated ChangeKind = "deactivated"
+	ChangeAccount     ChangeKind = "account"   // it was locked or suspended, or is not any more
 	ChangeToDevice    ChangeKind = "to_device" // DeviceID has new messages
 	ChangeForget      ChangeKind = "forget"    // RoomID was forgotten by the user, whose member event was EventID
 	// ChangeResync says that the changes between the last one in the topic and

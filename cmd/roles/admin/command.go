@@ -42,6 +42,7 @@ func commands() []command {
 		{"repartition", "--from FILE --to FILE", "is move to an installation with another event_log.partitions", true, repartitionCommand},
 		{"reopen", "", "lets servers run again on an installation that was moved away", false, reopenCommand},
 		{"log reset", "", "sets consumers to another place of their topics, or shows what is wrong", false, resetCommand},
+		{"reports", "", "shows what users have reported, and resolves it", false, reportsCommand},
 		{"rebuild", "directory|sync", "has a view built anew at the next start", false, rebuildCommand},
 	}
 }
