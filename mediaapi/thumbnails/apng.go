@@ -87,7 +87,6 @@ type apngReader struct {
 	frames []frame
 	data   bytes.Buffer // of the frame being read
 	canvas image.Point
-	failed error
 }
 
 // animatedPNG decodes an APNG whose frames have been counted.

@@ -206,5 +206,10 @@ func (i *Info) still(ctx context.Context, in io.ReadSeeker) (image.Image, error)
 	if b := m.Bounds(); b.Dx() > i.stored.X || b.Dy() > i.stored.Y || b.Empty() {
 		return nil, ErrFormat // it says one size and has another
 	}
+	if i.Format == formatGIF && m.Bounds() != (image.Rectangle{Max: i.stored}) { // its first frame is a part
+		canvas := image.NewNRGBA(image.Rectangle{Max: i.stored})
+		(&frame{image: m, at: m.Bounds().Min, over: true}).draw(canvas)
+		return canvas, nil
+	}
 	return m, nil
 }
