@@ -60,7 +60,10 @@ func readPage(data []byte, contentType string) *page {
 			tag := atom.Lookup(name)
 			p.tag(tag, attributes(tokens, more))
 			inTitle = tag == atom.Title
-			if concealed(tag) {
+			switch {
+			case tag == atom.Body: // the head may have no end of its own
+				hidden = 0
+			case concealed(tag):
 				hidden++
 			}
 		case html.SelfClosingTagToken:
