@@ -194,22 +194,32 @@ func (d *Database) Touch(ctx context.Context, refs []Ref, now int64) error {
 	})
 }
 
-// Delete deletes media, whatever they are, and has their bytes looked at. unused, if
-// not 0, is a time: what was got since, or is protected or quarantined by now, stays.
-// It returns how many were deleted.
-func (d *Database) Delete(ctx context.Context, refs []Ref, unused int64) (n int, err error) {
-	const all = `DELETE FROM media WHERE server_name = $1 AND media_id = $2 RETURNING user_id, size, hash`
-	const idle = `DELETE FROM media WHERE server_name = $1 AND media_id = $2 AND accessed_ts < $3 AND NOT protected AND NOT quarantined RETURNING user_id, size, hash`
+// Delete deletes media, whatever they are, and has their bytes looked at. It returns
+// how many were deleted.
+func (d *Database) Delete(ctx context.Context, refs []Ref) (int, error) {
+	return d.delete(ctx, refs, "")
+}
+
+// DeleteIdle is Delete but for what was got since a time, or is protected or
+// quarantined by now.
+func (d *Database) DeleteIdle(ctx context.Context, refs []Ref, since int64) (int, error) {
+	return d.delete(ctx, refs, " AND accessed_ts < $3 AND NOT protected AND NOT quarantined", since)
+}
+
+// DeleteExpired is Delete but for what has not expired, such as what was uploaded at
+// the last moment.
+func (d *Database) DeleteExpired(ctx context.Context, refs []Ref, now int64) (int, error) {
+	return d.delete(ctx, refs, " AND expires_ts > 0 AND expires_ts <= $3 AND NOT protected AND NOT quarantined", now)
+}
+
+func (d *Database) delete(ctx context.Context, refs []Ref, condition string, more ...any) (n int, err error) {
+	text := "DELETE FROM media WHERE server_name = $1 AND media_id = $2" + condition + " RETURNING user_id, size, hash"
 	err = d.db.Write(ctx, func(tx *sqldb.Tx) error {
 		n = 0
 		for _, ref := range refs {
-			text, args := all, []any{ref.Server, ref.ID}
-			if unused != 0 {
-				text, args = idle, append(args, unused)
-			}
 			var userID, hash string
 			var size int64
-			ok, err := found(tx.QueryRow(ctx, text, args...).Scan(&userID, &size, &hash))
+			ok, err := found(tx.QueryRow(ctx, text, append([]any{ref.Server, ref.ID}, more...)...).Scan(&userID, &size, &hash))
 			if err != nil {
 				return err
 			}

@@ -28,19 +28,19 @@ func (s Selection) where() (column, value string, err error) {
 	return "", "", fmt.Errorf("mediaapi/storage: nothing is selected")
 }
 
-// flag is a column that Set sets.
-type flag string
+// Flag is a column that Set sets.
+type Flag string
 
 // The flags of media.
 const (
-	Quarantined flag = "quarantined"
-	Protected   flag = "protected"
+	Quarantined Flag = "quarantined"
+	Protected   Flag = "protected"
 )
 
 // Set sets or clears a flag of media and returns how many have it otherwise than
 // before. Quarantining by hash or server blocks either for what comes later, and
 // clearing it ends that.
-func (d *Database) Set(ctx context.Context, s Selection, f flag, to bool, now int64) (n int64, err error) {
+func (d *Database) Set(ctx context.Context, s Selection, f Flag, to bool, now int64) (n int64, err error) {
 	err = d.db.Write(ctx, func(tx *sqldb.Tx) error {
 		n = 0
 		if f == Quarantined {

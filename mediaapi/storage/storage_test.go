@@ -138,6 +138,10 @@ func TestCreated(t *testing.T) {
 		if err != nil || len(expired) != 1 || expired[0].ID != "q" {
 			t.Errorf("%v %v", expired, err)
 		}
+		// What was uploaded at the last moment stays.
+		if n, err := w.DeleteExpired(ctx, []Ref{{ours, "p"}, {ours, "q"}}, now+100); n != 1 || err != nil {
+			t.Errorf("deleted %d %v", n, err)
+		}
 	})
 }
 
@@ -148,14 +152,14 @@ func TestNeeded(t *testing.T) {
 		a, b := media("a", 1), media("b", 1)
 		w.put(a)
 		w.put(b)
-		n, err := w.Delete(ctx, []Ref{a.Ref, {ours, "none"}}, 0)
+		n, err := w.Delete(ctx, []Ref{a.Ref, {ours, "none"}})
 		if err != nil || n != 1 || w.gone(a.Hash) {
 			t.Fatalf("deleted %d %v", n, err)
 		}
 		if taken, err := w.TakeChecks(ctx, 10, 60_000); err != nil || len(taken) != 0 {
 			t.Fatalf("after the look: %v %v", taken, err)
 		}
-		if n, err = w.Delete(ctx, []Ref{b.Ref}, now+1); n != 1 || err != nil {
+		if n, err = w.DeleteIdle(ctx, []Ref{b.Ref}, now+1); n != 1 || err != nil {
 			t.Fatalf("deleted %d %v", n, err)
 		}
 		if n, err := w.Usage(ctx, alice); n != 0 || err != nil {
@@ -224,7 +228,7 @@ func TestThumbnails(t *testing.T) {
 		if err != nil || len(list) != 1 || list[0] != thumbnail || w.gone(hash(2)) {
 			t.Fatalf("%+v %v", list, err)
 		}
-		if _, err := w.Delete(ctx, []Ref{{ours, "a"}}, 0); err != nil || !w.gone(hash(1)) || !w.gone(hash(2)) {
+		if _, err := w.Delete(ctx, []Ref{{ours, "a"}}); err != nil || !w.gone(hash(1)) || !w.gone(hash(2)) {
 			t.Errorf("thumbnails outlive what they are of: %v", err)
 		}
 		w.is(put("3"), ErrGone)
@@ -285,7 +289,7 @@ func TestModeration(t *testing.T) {
 		if more, err := w.Idle(ctx, Remote, now+1, idle[0], 10); len(more) != 0 || err != nil {
 			t.Errorf("%v %v", more, err)
 		}
-		if n, err := w.Delete(ctx, []Ref{{ours, "a"}, {ours, "c"}}, now+1); n != 0 || err != nil {
+		if n, err := w.DeleteIdle(ctx, []Ref{{ours, "a"}, {ours, "c"}}, now+1); n != 0 || err != nil {
 			t.Errorf("deleted %d %v", n, err)
 		}
 	})
@@ -341,7 +345,7 @@ func TestTogether(t *testing.T) {
 						return
 					}
 					if i%2 == 0 {
-						if _, err := w.Delete(context.Background(), []Ref{m.Ref}, 0); err != nil {
+						if _, err := w.Delete(context.Background(), []Ref{m.Ref}); err != nil {
 							t.Error(err)
 						}
 					}
