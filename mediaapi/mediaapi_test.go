@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/mediaapi/api"
 	"github.com/matrix-org/dendrite/mediaapi/storage"
 )
@@ -221,7 +222,9 @@ func TestQuarantine(t *testing.T) {
 }
 
 // TestDelete: the file goes with the last media that have it, and comes again.
-func TestDelete(t *testing.T) {
+func TestDelete(t *testing.T) { sqldbtest.Each(t, testDelete) }
+
+func testDelete(t *testing.T) {
 	w := newWorld(t)
 	i := w.start()
 	data := picture(t, 500, 500)

@@ -151,7 +151,8 @@ func (d *Database) needed(ctx context.Context, tx *sqldb.Tx, hash string) (bool,
 	if err != nil {
 		return false, err
 	}
-	err = tx.QueryRow(ctx, `SELECT (SELECT COUNT(*) FROM media WHERE hash = $1) + (SELECT COUNT(*) FROM thumbnails WHERE hash = $2)`, hash, hash).Scan(&names)
+	// An image that was made as its thumbnails are is one of its own: that does not keep it.
+	err = tx.QueryRow(ctx, `SELECT (SELECT COUNT(*) FROM media WHERE hash = $1) + (SELECT COUNT(*) FROM thumbnails WHERE hash = $2 AND source <> $3)`, hash, hash, hash).Scan(&names)
 	if err != nil || until == 0 && names == 0 {
 		return false, err
 	}

@@ -232,6 +232,14 @@ func TestThumbnails(t *testing.T) {
 			t.Errorf("thumbnails outlive what they are of: %v", err)
 		}
 		w.is(put("3"), ErrGone)
+		// An image that is its own thumbnail does not keep itself.
+		w.put(media("b", 4))
+		_, err = w.Claim(ctx, "4", Blob{hash(4), "g", 10}, 60_000)
+		w.ok(err)
+		w.ok(w.PutThumbnail(ctx, "4", Thumbnail{Source: hash(4), Width: 800, Height: 600, Method: "scale", Blob: Blob{hash(4), "g", 10}, ContentType: "image/png"}))
+		if _, err := w.Delete(ctx, []Ref{{ours, "b"}}); err != nil || !w.gone(hash(4)) {
+			w.Errorf("it is kept: %v", err)
+		}
 	})
 }
 
