@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/httpapi"
@@ -78,7 +77,7 @@ type Server struct {
 	client      *previews.Client
 	scanner     *http.Client
 	budget      *thumbnails.Budget
-	flights     *singleflight.Group
+	flights     *flights
 	uploads     chan struct{}
 	waiting     chan struct{}
 	making      chan struct{}
@@ -114,7 +113,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		fetcher:     deps.Fetcher,
 		scanner:     &http.Client{Timeout: c.Scan.Timeout},
 		budget:      thumbnails.NewBudget(c.Thumbnails.MaxPixels, c.Thumbnails.MemoryBytes, workers),
-		flights:     &singleflight.Group{},
+		flights:     newFlights(deps.Logger.WithField("component", "mediaapi")),
 		uploads:     make(chan struct{}, maxUploads),
 		waiting:     make(chan struct{}, maxWaiting),
 		making:      make(chan struct{}, maxThumbnails),
@@ -211,7 +210,9 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { s.makeAhead(ctx); return nil })
 	group.Go(func() error { s.janitor(ctx); return nil })
 	group.Go(func() error { s.noteAccesses(ctx); return nil })
-	return group.Wait()
+	err := group.Wait()
+	s.flights.end()
+	return err
 }
 
 // getConfig answers what clients should know before they upload.

@@ -25,6 +25,9 @@ import (
 // failureLife is how long it is known that a page could not be had.
 const failureLife = 5 * time.Minute
 
+// storeTimeout bounds the storing of a preview.
+const storeTimeout = 10 * time.Second
+
 // previewURL is GET /preview_url. A stored preview is as good for any ts: it may be
 // newer than asked for.
 // spec: client-server-api §content-repo (GET /_matrix/client/v1/media/preview_url)
@@ -66,14 +69,14 @@ func (s *Server) previewURL(r *httpapi.Request) (any, error) {
 
 // lookOnce looks at a page, once however many ask, and stores what it found.
 func (s *Server) lookOnce(ctx context.Context, at *url.URL, key string) (string, error) {
-	flight := s.flights.DoChan("page "+key, func() (any, error) {
+	// What is found is still stored once the time for looking is over.
+	v, err := s.flights.do(ctx, "page "+key, s.config.URLPreview.Timeout+storeTimeout, func(kept context.Context) (any, error) {
 		select {
 		case s.looking <- struct{}{}:
 			defer func() { <-s.looking }()
 		default:
 			return "", matrixerror.Unavailable(retryLater, "Too many pages are being looked at now, try again later")
 		}
-		kept := context.WithoutCancel(ctx)
 		ctx, cancel := context.WithTimeout(kept, s.config.URLPreview.Timeout)
 		defer cancel()
 		life := s.config.URLPreview.Lifetime
@@ -84,13 +87,8 @@ func (s *Server) lookOnce(ctx context.Context, at *url.URL, key string) (string,
 		}
 		return response, s.db.PutPreview(kept, key, response, s.now().Add(life).UnixMilli())
 	})
-	select {
-	case result := <-flight:
-		response, _ := result.Val.(string)
-		return response, result.Err
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
+	response, _ := v.(string)
+	return response, err
 }
 
 // look looks at a page and stores its image; it returns the answer.

@@ -139,21 +139,13 @@ func (s *Server) thumbnailOf(ctx context.Context, hash string, w thumbnails.Wish
 	default:
 		return nil, matrixerror.Unavailable(retryLater, "Too many thumbnails are being made now, try again later")
 	}
-	flight := s.flights.DoChan(fmt.Sprintf("thumbnail %s %+v", hash, w), func() (any, error) {
-		// Whoever asked first may go: others wait for the same.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTimeout)
-		defer cancel()
+	v, err := s.flights.do(ctx, fmt.Sprintf("thumbnail %s %+v", hash, w), makeTimeout, func(ctx context.Context) (any, error) {
 		return s.makeThumbnail(ctx, hash, w)
 	})
-	select {
-	case result := <-flight:
-		if result.Err != nil {
-			return nil, result.Err
-		}
-		return result.Val.(*made), nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err != nil {
+		return nil, err
 	}
+	return v.(*made), nil
 }
 
 // possible turns a wish into one of the configured sizes where no other may be made:
