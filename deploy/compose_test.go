@@ -30,7 +30,7 @@ func TestComposeFileIsChecked(t *testing.T) {
 		"unknown key":     {"    shm_size: 256m\n", "    shm_sizes: 256m\n", "shm_sizes"},
 		"wrong type":      {"    shm_size: 256m\n", "    shm_size: []\n", "shm_size"},
 		"unknown secret":  {"secrets: [postgres_password]", "secrets: [password]", "password"},
-		"unknown service": {"      media-api: {condition: service_started}", "      media: {condition: service_started}", "media"},
+		"unknown service": {"      media-api: {condition: service_healthy}", "      media: {condition: service_healthy}", "media"},
 		"no server name":  {"${SERVER_NAME:?", "${NAME:?", "NAME"},
 	} {
 		changed := bytes.Replace(text, []byte(c.old), []byte(c.new), 1)

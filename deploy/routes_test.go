@@ -8,6 +8,7 @@ import (
 
 	"github.com/matrix-org/dendrite/clientapi"
 	"github.com/matrix-org/dendrite/common/httpapi"
+	"github.com/matrix-org/dendrite/mediaapi"
 	"github.com/matrix-org/dendrite/syncapi"
 )
 
@@ -23,6 +24,7 @@ func served() map[string][]httpapi.Endpoint {
 	return map[string][]httpapi.Endpoint{
 		"client-api": new(clientapi.Server).Endpoints(),
 		"sync-api":   new(syncapi.Server).Endpoints(),
+		"media-api":  new(mediaapi.Server).Endpoints(),
 	}
 }
 

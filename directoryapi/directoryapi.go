@@ -120,6 +120,7 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.QueryUpgrades.Serve(srv, s.queryUpgrades)
 	api.QueryGuestRooms.Serve(srv, s.queryGuestRooms)
 	api.FinishGuestRoom.Serve(srv, s.finishGuestRoom)
+	api.QueryAvatars.Serve(srv, s.queryAvatars)
 }
 
 // Run keeps the view up to date until ctx is done.

@@ -141,3 +141,11 @@ func parseToken(s string) (place *storage.Place, back bool, err error) {
 	}
 	return &storage.Place{Joined: int(joined), RoomID: roomID}, s[0] == 'p', nil
 }
+
+func (s *Server) queryAvatars(ctx context.Context, req *api.AvatarsRequest) (*api.AvatarsResponse, error) {
+	used, err := s.db.Avatars(ctx, req.URIs)
+	if err != nil {
+		return nil, err
+	}
+	return &api.AvatarsResponse{Used: used}, nil
+}

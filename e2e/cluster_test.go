@@ -45,7 +45,8 @@ func startCluster(t *testing.T, o clusterOptions) *cluster {
 	}
 	kafka, postgres := serviceOr(t, o.kafka, shared.kafka), serviceOr(t, o.postgres, shared.postgres)
 	c.env = append(os.Environ(), "DENDRITE_GLOBAL_SERVER_NAME=localhost", "DENDRITE_GLOBAL_PRIVATE_KEY="+filepath.Join(c.dir, "signing.key"),
-		"DENDRITE_INTERNAL_SECRET="+rand.Text(), "DENDRITE_REGISTRATION_OPEN=true", "DENDRITE_RATE_LIMITING_ENABLED=false")
+		"DENDRITE_INTERNAL_SECRET="+rand.Text(), "DENDRITE_REGISTRATION_OPEN=true", "DENDRITE_RATE_LIMITING_ENABLED=false",
+		"DENDRITE_MEDIA_API_PATH="+filepath.Join(c.dir, "media"))
 	c.env = append(c.env, onKafka(t, kafka)...)
 	c.env = append(c.env, onPostgres(t, postgres)...)
 	c.env = append(c.env, o.env...)

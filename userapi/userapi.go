@@ -138,6 +138,7 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.Authorise.Serve(srv, s.authorise)
 	api.IssueToken.Serve(srv, s.issueToken)
 	api.QueryOpenID.Serve(srv, s.queryOpenID)
+	api.QueryAvatars.Serve(srv, s.queryAvatars)
 	api.QueryRegistrationToken.Serve(srv, s.queryRegistrationToken)
 	api.PutRegistrationToken.Serve(srv, s.putRegistrationToken)
 	api.ScheduleDelayed.Serve(srv, s.scheduleDelayed)

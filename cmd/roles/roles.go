@@ -15,6 +15,8 @@ import (
 	"github.com/matrix-org/dendrite/directoryapi"
 	directoryapiapi "github.com/matrix-org/dendrite/directoryapi/api"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
+	"github.com/matrix-org/dendrite/mediaapi"
+	mediaapiapi "github.com/matrix-org/dendrite/mediaapi/api"
 	"github.com/matrix-org/dendrite/roomserver"
 	roomserverapi "github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/syncapi"
@@ -92,7 +94,10 @@ func table() []spec {
 		}},
 		{"federation-api", "", true, "", false, absent},
 		{"federation-sender", "", false, "", false, absent},
-		{"media-api", "", true, "", false, absent},
+		{"media-api", mediaapiapi.Service, true, "mediaapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+			return mediaapi.New(ctx, mediaapi.Deps{Config: w.config.MediaAPI, ServerName: w.config.Global.ServerName, DataDir: w.config.Global.DataDir,
+				Denied: w.config.Federation.Denied(), DB: db, Caller: w.caller, Logger: w.logger, Metrics: w.metrics})
+		}},
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/eventlog/kafka"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	mediaapi "github.com/matrix-org/dendrite/mediaapi/api"
 )
 
 // log is a log whose state can be asked for.
@@ -63,7 +64,7 @@ func openLog(ctx context.Context, c *config.Dendrite, logger *logrus.Entry, metr
 // keepsFiles tells whether the log or one of the roles' stores is a file here.
 func keepsFiles(c *config.Dendrite, specs []spec) bool {
 	return len(c.EventLog.Kafka.Brokers) == 0 || slices.ContainsFunc(specs, func(s spec) bool {
-		return s.store != "" && c.Database.StoreURL(s.store) == ""
+		return s.store != "" && c.Database.StoreURL(s.store) == "" || s.service == mediaapi.Service && c.MediaAPI.S3.Endpoint == ""
 	})
 }
 

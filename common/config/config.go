@@ -17,6 +17,7 @@ type Dendrite struct {
 	UserAPI      UserAPI      `yaml:"user_api"`
 	SyncAPI      SyncAPI      `yaml:"sync_api"`
 	Directory    Directory    `yaml:"directory"`
+	MediaAPI     MediaAPI     `yaml:"media_api"`
 	Presence     Presence     `yaml:"presence"`
 	Federation   Federation   `yaml:"federation"`
 	Appservice   Appservice   `yaml:"appservice"`
@@ -34,6 +35,7 @@ func Default() *Dendrite {
 		Log:          Log{Level: "info", Format: "text"},
 		RateLimiting: defaultRates(),
 		EventLog:     EventLog{Partitions: 16, Kafka: Kafka{TopicPrefix: "dendrite."}},
+		MediaAPI:     defaultMedia(),
 		Presence:     Presence{Enabled: true},
 		Federation:   Federation{DenyRanges: privateRanges()},
 	}
@@ -53,4 +55,5 @@ func (c *Dendrite) fill() {
 	c.UserAPI.Defaults()
 	c.SyncAPI = c.SyncAPI.Defaults()
 	c.Directory.Defaults()
+	c.MediaAPI.Defaults()
 }

@@ -34,13 +34,15 @@ type Internal struct {
 	DirectoryAPI []string `yaml:"directory_api"`
 	// SyncAPI lists the sync-api's instances.
 	SyncAPI []string `yaml:"sync_api"`
+	// MediaAPI lists the media-api's instances.
+	MediaAPI []string `yaml:"media_api"`
 }
 
 // Services returns the addresses of the instances that serve each service of
 // common/rpc.
 func (c *Internal) Services() map[string][]string {
 	return map[string][]string{
-		"roomserver": c.RoomServer, "userapi": c.UserAPI, "directoryapi": c.DirectoryAPI, "syncapi": c.SyncAPI,
+		"roomserver": c.RoomServer, "userapi": c.UserAPI, "directoryapi": c.DirectoryAPI, "syncapi": c.SyncAPI, "mediaapi": c.MediaAPI,
 	}
 }
 
@@ -83,7 +85,7 @@ func (c *Internal) validate(p *problems) {
 			p.file(path, file)
 		}
 	}
-	for service, addresses := range map[string][]string{"room_server": c.RoomServer, "user_api": c.UserAPI, "directory_api": c.DirectoryAPI, "sync_api": c.SyncAPI} {
+	for service, addresses := range map[string][]string{"room_server": c.RoomServer, "user_api": c.UserAPI, "directory_api": c.DirectoryAPI, "sync_api": c.SyncAPI, "media_api": c.MediaAPI} {
 		for _, address := range addresses {
 			p.address("internal."+service, address)
 		}

@@ -191,7 +191,7 @@ func TestBucketNames(t *testing.T) {
 	buckets := c.RateLimiting.Buckets()
 	all := []httpapi.Limit{
 		httpapi.LimitRequest, httpapi.LimitMessage, httpapi.LimitLogin, httpapi.LimitRegistration,
-		httpapi.LimitJoin, httpapi.LimitInvite, httpapi.LimitCreateRoom,
+		httpapi.LimitJoin, httpapi.LimitInvite, httpapi.LimitCreateRoom, httpapi.LimitUpload, httpapi.LimitDownload, httpapi.LimitURLPreview,
 	}
 	for _, limit := range all {
 		if _, ok := buckets[string(limit)]; !ok {

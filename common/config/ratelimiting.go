@@ -22,6 +22,13 @@ type RateLimiting struct {
 	Invite Rate `yaml:"invite"`
 	// CreateRoom is per user.
 	CreateRoom Rate `yaml:"create_room"`
+	// Upload is for uploads and what is created for them, per user.
+	Upload Rate `yaml:"upload"`
+	// Download is for media and thumbnails, per user, or address where nobody is
+	// logged in.
+	Download Rate `yaml:"download"`
+	// URLPreview is per user.
+	URLPreview Rate `yaml:"url_preview"`
 }
 
 // Rate is what a bucket allows.
@@ -44,6 +51,9 @@ func defaultRates() RateLimiting {
 		Join:          Rate{PerSecond: 0.5, Burst: 20},
 		Invite:        Rate{PerSecond: 0.5, Burst: 30},
 		CreateRoom:    Rate{PerSecond: 0.1, Burst: 10},
+		Upload:        Rate{PerSecond: 2, Burst: 50},
+		Download:      Rate{PerSecond: 100, Burst: 1000},
+		URLPreview:    Rate{PerSecond: 1, Burst: 30},
 	}
 }
 
@@ -63,6 +73,6 @@ func (c *RateLimiting) Buckets() map[string]Rate {
 	}
 	return map[string]Rate{
 		"request": c.Request, "message": c.Message, "login": c.Login, "registration": c.Registration,
-		"join": c.Join, "invite": c.Invite, "create_room": c.CreateRoom,
+		"join": c.Join, "invite": c.Invite, "create_room": c.CreateRoom, "upload": c.Upload, "download": c.Download, "url_preview": c.URLPreview,
 	}
 }

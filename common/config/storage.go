@@ -117,13 +117,17 @@ type Database struct {
 	SyncAPIURL string `yaml:"sync_api_url"`
 	// SyncAPIURLFile holds SyncAPIURL.
 	SyncAPIURLFile string `yaml:"sync_api_url_file"`
+	// MediaAPIURL is the media-api's.
+	MediaAPIURL string `yaml:"media_api_url"`
+	// MediaAPIURLFile holds MediaAPIURL.
+	MediaAPIURLFile string `yaml:"media_api_url_file"`
 }
 
 // StoreURL returns where a store is, of those named roomserver, userapi,
-// directoryapi and syncapi; "" for a SQLite file.
+// directoryapi, syncapi and mediaapi; "" for a SQLite file.
 func (c *Database) StoreURL(store string) string {
 	own := map[string]string{
-		"roomserver": c.RoomServerURL, "userapi": c.UserAPIURL, "directoryapi": c.DirectoryAPIURL, "syncapi": c.SyncAPIURL,
+		"roomserver": c.RoomServerURL, "userapi": c.UserAPIURL, "directoryapi": c.DirectoryAPIURL, "syncapi": c.SyncAPIURL, "mediaapi": c.MediaAPIURL,
 	}[store]
 	if own != "" {
 		return own
@@ -140,7 +144,7 @@ func (c *Database) Defaults() {
 
 func (c *Database) validate(p *problems) {
 	for path, text := range map[string]string{
-		"url": c.URL, "room_server_url": c.RoomServerURL, "user_api_url": c.UserAPIURL, "directory_api_url": c.DirectoryAPIURL, "sync_api_url": c.SyncAPIURL,
+		"url": c.URL, "room_server_url": c.RoomServerURL, "user_api_url": c.UserAPIURL, "directory_api_url": c.DirectoryAPIURL, "sync_api_url": c.SyncAPIURL, "media_api_url": c.MediaAPIURL,
 	} {
 		if text == "" {
 			continue

@@ -159,7 +159,9 @@ type errorAnswer struct {
 // it was unexpected.
 func asMatrixError(err error) (e *matrixerror.Error, unexpected bool) {
 	if e := matrixerror.From(err); e != nil {
-		return e, e.Status >= http.StatusInternalServerError && e.RetryAfter == 0
+		// 504 with an errcode of its own is an answer, to who has waited for others.
+		expected := e.Status == http.StatusGatewayTimeout && e.Code != "M_UNKNOWN" || e.Status == http.StatusBadGateway
+		return e, e.Status >= http.StatusInternalServerError && e.RetryAfter == 0 && !expected
 	}
 	switch {
 	case errors.Is(err, eventlog.ErrUnavailable):

@@ -9,7 +9,7 @@ import (
 
 // Handler answers a request with a value to be encoded as JSON, or an error.
 // A nil value is answered as {}. A jsontext.Value is written as it is; a
-// *Raw answers with another content type or status.
+// *Raw answers with another content type or status, a *Content with a file.
 type Handler func(r *Request) (any, error)
 
 // Raw is an answer that is not a 200 with JSON encoded by httpapi.
@@ -36,7 +36,9 @@ type Request struct {
 	bodyTimeout time.Duration
 	body        []byte
 	bodyRead    bool
-	query       url.Values
+	// stream says that the endpoint reads the body itself, by Request.Stream.
+	stream bool
+	query  url.Values
 }
 
 // Authenticator tells whose access token it is. It answers 401

@@ -31,6 +31,9 @@ const (
 	LimitJoin         Limit = "join"         // per user
 	LimitInvite       Limit = "invite"       // per user
 	LimitCreateRoom   Limit = "create_room"  // per user
+	LimitUpload       Limit = "upload"       // per user
+	LimitDownload     Limit = "download"     // per user, or address
+	LimitURLPreview   Limit = "url_preview"  // per user
 )
 
 // Endpoint is one row of a component's list of endpoints.
@@ -45,5 +48,8 @@ type Endpoint struct {
 	Limit  Limit
 	// MaxBody bounds the body in bytes; zero means the configured default.
 	MaxBody int64
+	// Stream says that the handler reads the body by Request.Stream: it may be as
+	// long as MaxBody, and need not fit into memory or the time for other bodies.
+	Stream  bool
 	Handler Handler
 }

@@ -25,7 +25,7 @@ func (t *route) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	started := time.Now()
 	r := &Request{
 		Request: req, ID: w.Header().Get(requestIDHeader), RemoteIP: remoteAddress(req, t.TrustedProxies),
-		writer: w, maxBody: t.maxBody(), bodyTimeout: t.BodyTimeout,
+		writer: w, maxBody: t.maxBody(), bodyTimeout: t.BodyTimeout, stream: t.Stream,
 	}
 	if req.ContentLength != 0 {
 		// The deadline also holds for a body that nobody reads. Writers without
@@ -104,6 +104,9 @@ func (t *route) handle(r *Request) (value any, err error) {
 
 // answer writes what the handler returned.
 func (t *route) answer(w http.ResponseWriter, r *Request, value any) (int, error) {
+	if content, ok := value.(*Content); ok {
+		return content.serve(w, r.Request), nil
+	}
 	if raw, ok := value.(*Raw); ok {
 		status := raw.Status
 		if status == 0 {

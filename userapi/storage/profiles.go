@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -35,4 +36,23 @@ func (d *Database) PutProfileField(ctx context.Context, tx *sqldb.Tx, userID, fi
 func (d *Database) DeleteProfile(ctx context.Context, tx *sqldb.Tx, userID string) error {
 	_, err := tx.Exec(ctx, "DELETE FROM profiles WHERE user_id = $1", userID)
 	return err
+}
+
+// Avatars returns those of some URIs that are in profiles. Clients may have written a
+// slash with a backslash before it.
+func (d *Database) Avatars(ctx context.Context, uris []string) (out []string, err error) {
+	values := make([]string, 0, 2*len(uris))
+	for _, uri := range uris {
+		values = append(values, `"`+uri+`"`, `"`+strings.ReplaceAll(uri, "/", `\/`)+`"`)
+	}
+	err = d.Read(ctx, func(tx *sqldb.Tx) error {
+		out = nil
+		return each(ctx, tx, func(scan func(...any) error) error {
+			var value string
+			err := scan(&value)
+			out = append(out, strings.Trim(strings.ReplaceAll(value, `\/`, "/"), `"`))
+			return err
+		}, "SELECT DISTINCT value FROM profiles WHERE field = 'avatar_url' AND value "+d.Any("$1"), sqldb.List(values))
+	})
+	return out, err
 }

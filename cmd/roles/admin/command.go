@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/sirupsen/logrus"
@@ -15,6 +16,7 @@ import (
 	"github.com/matrix-org/dendrite/cmd/roles"
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/telemetry"
+	media "github.com/matrix-org/dendrite/mediaapi/storage"
 )
 
 // command is a subcommand of dendrite-admin.
@@ -35,6 +37,9 @@ type run struct {
 	logger *logrus.Logger
 }
 
+// choice is what commands on media take.
+const choice = "--mxc URI|--user USER|--room ROOM|--hash SHA256|--server SERVER"
+
 func commands() []command {
 	return []command{
 		{"status", "", "shows who has read what, how far, and what does not fit together", false, statusCommand},
@@ -44,6 +49,13 @@ func commands() []command {
 		{"log reset", "", "sets consumers to another place of their topics, or shows what is wrong", false, resetCommand},
 		{"reports", "", "shows what users have reported, and resolves it", false, reportsCommand},
 		{"rebuild", "directory|sync", "has a view built anew at the next start", false, rebuildCommand},
+		{"media list", "--user USER", "lists what a user has uploaded", false, mediaListCommand},
+		{"media quarantine", choice, "keeps media from everybody; a hash or a server also for later", false, mediaFlagCommand(media.Quarantined, true)},
+		{"media unquarantine", choice, "gives them back", false, mediaFlagCommand(media.Quarantined, false)},
+		{"media protect", choice, "keeps media from being removed for their age", false, mediaFlagCommand(media.Protected, true)},
+		{"media unprotect", choice, "no longer does", false, mediaFlagCommand(media.Protected, false)},
+		{"media delete", choice, "deletes media", false, mediaDeleteCommand},
+		{"media purge", "--unused TIME --local|--remote", "deletes media that nobody has got for long", false, mediaPurgeCommand},
 	}
 }
 
@@ -79,7 +91,7 @@ func Main(ctx context.Context, arguments []string, out, diagnostics io.Writer) e
 	}
 	fmt.Fprintln(diagnostics, "dendrite-admin COMMAND [flags]; --help behind a command tells more of it:")
 	for _, c := range commands() {
-		fmt.Fprintf(diagnostics, "  %-11s %s\n", c.name, c.about)
+		fmt.Fprintf(diagnostics, "  %-18s %s\n", c.name, c.about)
 	}
 	if len(arguments) > 0 && arguments[0] != "--help" && arguments[0] != "-h" && arguments[0] != "help" {
 		return fmt.Errorf("there is no command %q", arguments[0])
@@ -87,18 +99,14 @@ func Main(ctx context.Context, arguments []string, out, diagnostics io.Writer) e
 	return flag.ErrHelp
 }
 
-// matches tells whether the arguments begin with the command's name.
+// matches tells whether the arguments begin with the command's name, which may have
+// two words.
 func (c *command) matches(arguments []string) ([]string, bool) {
-	if c.name == "log reset" {
-		if len(arguments) > 1 && arguments[0] == "log" && arguments[1] == "reset" {
-			return arguments[2:], true
-		}
+	name := strings.Fields(c.name)
+	if len(arguments) < len(name) || !slices.Equal(arguments[:len(name)], name) {
 		return nil, false
 	}
-	if len(arguments) > 0 && arguments[0] == c.name {
-		return arguments[1:], true
-	}
-	return nil, false
+	return arguments[len(name):], true
 }
 
 // with opens the installation that the command line names.

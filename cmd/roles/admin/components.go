@@ -13,6 +13,7 @@ import (
 	"github.com/matrix-org/dendrite/common/lease"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	directory "github.com/matrix-org/dendrite/directoryapi/storage"
+	media "github.com/matrix-org/dendrite/mediaapi/storage"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	rooms "github.com/matrix-org/dendrite/roomserver/storage"
 	syncs "github.com/matrix-org/dendrite/syncapi/storage"
@@ -56,6 +57,10 @@ func components() []component {
 			_, err := syncs.Open(ctx, db)
 			return err
 		}), syncPlaces, append(leaseTables(), "offsets"), nil},
+		{"mediaapi", func(ctx context.Context, db *sqldb.DB) error {
+			_, err := media.New(ctx, db)
+			return err
+		}, noPlaces, nil, nil}, // it reads no topic
 	}
 }
 
@@ -64,6 +69,8 @@ func withLeases(migrate func(context.Context, *sqldb.DB) error) func(context.Con
 		return errors.Join(migrate(ctx, db), lease.Migrate(ctx, db))
 	}
 }
+
+func noPlaces(context.Context, *sqldb.DB) ([]Place, error) { return nil, nil }
 
 // storedTopics are the topics whose records outlive a restart.
 func storedTopics(partitions int) []eventlog.TopicSpec {
