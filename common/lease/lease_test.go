@@ -33,10 +33,16 @@ func (w *world) db() *sqldb.DB {
 
 func (w *world) manager(owner string, sole bool) *Manager {
 	w.t.Helper()
+	return w.managerWith(Options{Owner: owner, Sole: sole})
+}
+
+func (w *world) managerWith(o Options) *Manager {
+	w.t.Helper()
 	logger := logrus.New()
 	logger.SetOutput(w.t.Output())
-	m, err := New(w.t.Context(), Options{DB: w.db(), Group: w.t.Name(), Partitions: partitions, Owner: owner,
-		Address: owner + ".example", TTL: 400 * time.Millisecond, Sole: sole, Logger: logrus.NewEntry(logger)})
+	o.DB, o.Group, o.Partitions, o.Address = w.db(), w.t.Name(), partitions, o.Owner+".example"
+	o.TTL, o.Logger = 400*time.Millisecond, logrus.NewEntry(logger)
+	m, err := New(w.t.Context(), o)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -148,7 +148,7 @@ func (m *Manager) take(ctx context.Context, tx *sqldb.Tx, n int) (t taking, err 
 		(SELECT number FROM lease_partitions WHERE `+free+` AND group_name = $5 ORDER BY number LIMIT $6)`+columns,
 		m.o.Owner, m.o.Address, m.o.TTL.Milliseconds(), m.o.Owner, m.o.Group, n)
 	for _, l := range t.leases {
-		if left[l.Partition] == l.Epoch-1 {
+		if epoch, there := left[l.Partition]; there && epoch == l.Epoch-1 {
 			t.over++
 		}
 	}
