@@ -150,6 +150,7 @@ func (f *fetcher) fetch(from map[*tail]int64) {
 		answer, err = broker.Fetch(request)
 	}
 	var damaged sarama.PacketDecodingError
+	f.log.metrics.answered(answer, err)
 	if err != nil {
 		f.conn.drop(broker)
 		f.log.suspect()

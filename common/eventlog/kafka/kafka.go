@@ -57,7 +57,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	}
 	l := &Log{o: o, config: config, logger: o.Logger, topics: map[string]*topic{}, checks: make(chan struct{}, 1)}
 	l.router, l.producer, l.fetchers = newRouter(l), newProducer(l), newFetchers(l)
-	if l.metrics, err = newMetrics(o.Metrics, func() float64 { return float64(l.fetchers.followed.Load()) }); err != nil {
+	if l.metrics, err = newMetrics(o.Metrics, l); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	if l.client, err = l.connect(ctx); err != nil {
