@@ -12,6 +12,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
+	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -344,7 +345,7 @@ func testAsideTakeover(t *testing.T) {
 	g := newGate()
 	r.computing = g.wait
 	a, stopA := r.instance()
-	until(t, "the first has all", func() bool { return a.owned() == testPartitions })
+	testwait.Until(t, "the first has all", func() bool { return a.owned() == testPartitions })
 	r.s = a
 	f := newForked(r, "12", 40)
 	f.fork()

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/matrix-org/dendrite/common/telemetry/telemetrytest"
+	"github.com/matrix-org/dendrite/common/testwait"
 )
 
 // TestMetrics: a partition that was given back is taken, one of a dead instance
@@ -27,7 +28,7 @@ func TestMetrics(t *testing.T) {
 		}
 		a, b, c := manager("a"), manager("b"), manager("c")
 		stopA := w.run(a)
-		w.until("one has all", func() bool { return len(a.Held()) == partitions })
+		testwait.Until(w.t, "one has all", func() bool { return len(a.Held()) == partitions })
 		shows(a, "partitions", partitions)
 		shows(a, "group_partitions", partitions)
 		shows(a, "taken_total", partitions)
@@ -37,18 +38,18 @@ func TestMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 		stopB := w.run(b)
-		w.until("the next has all", func() bool { return len(b.Held()) == partitions })
+		testwait.Until(w.t, "the next has all", func() bool { return len(b.Held()) == partitions })
 		shows(b, "takeovers_total", 0) // they were given back
 		stopB()                        // it says nothing: dead
 		stopC := w.run(c)
-		w.until("another has all", func() bool { return len(c.Held()) == partitions })
+		testwait.Until(w.t, "another has all", func() bool { return len(c.Held()) == partitions })
 		shows(c, "taken_total", partitions)
 		shows(c, "takeovers_total", partitions)
 		shows(b, "partitions", 0)
 		shows(b, "lost_total", 0) // it does not know yet
 		stopC()
 		w.run(b)
-		w.until("it has all again", func() bool { return len(b.Held()) == partitions })
+		testwait.Until(w.t, "it has all again", func() bool { return len(b.Held()) == partitions })
 		shows(b, "lost_total", partitions)
 		shows(b, "failures_total", 0)
 	})
