@@ -278,7 +278,7 @@ func (l *Log) forget(t *topic) {
 	for _, p := range t.partitions {
 		p.tail.reset()
 	}
-	t.wakeAll()
+	t.wake.All()
 	t.mu.Unlock()
 }
 
@@ -299,7 +299,7 @@ func (l *Log) Close() error {
 	l.mu.RLock()
 	for _, t := range l.topics {
 		t.mu.Lock()
-		t.wakeAll()
+		t.wake.All()
 		t.mu.Unlock()
 	}
 	l.mu.RUnlock()

@@ -101,7 +101,7 @@ func (r *reading) look(out map[int][]eventlog.Record) (behind []*partition, wake
 			behind = append(behind, p)
 		}
 	}
-	return behind, r.topic.waitChannel()
+	return behind, r.topic.wake.Channel()
 }
 
 // stay changes the number of readers that wait.
