@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/testwait"
 )
 
 func TestWhoseRequestItIs(t *testing.T) {
@@ -270,7 +271,7 @@ func TestInstancesAreFoundByName(t *testing.T) {
 		t.Fatalf("got %q", got)
 	}
 	server.address.Store(&second)
-	eventually(t, "the new instance is asked", func() bool {
+	testwait.Until(t, "the new instance is asked", func() bool {
 		_, got := n.call(t, "GET", "/health", nil)
 		return got == "second GET /health"
 	})

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -128,8 +129,9 @@ func TestServicesCanBeScaledAndAreConfined(t *testing.T) {
 func TestInstancesOnOneMachine(t *testing.T) {
 	s := services(t)
 	c := &Cluster{Dir: t.TempDir(), Bin: "/bin", Brokers: []string{"127.0.0.1:1", "127.0.0.1:2"}}
+	port := 20000 // nobody listens
 	for _, role := range s.Roles() {
-		if err := s.Scale(c, role, 2, func() (string, error) { return free(t), nil }); err != nil {
+		if err := s.Scale(c, role, 2, func() (string, error) { port++; return fmt.Sprintf("127.0.0.1:%d", port), nil }); err != nil {
 			t.Fatal(err)
 		}
 	}

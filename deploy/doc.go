@@ -1,6 +1,6 @@
 // Package deploy is what a cluster is made of: docker-compose.yml, the
-// configuration that its roles share (dendrite.yaml), and the reverse proxy's
-// (nginx.conf, roles.conf).
+// configuration that its roles share (dendrite.yaml), the reverse proxy's
+// (nginx.conf, roles.conf), and what to be woken by (alerts.yaml, for Prometheus).
 //
 // It decides how the same services run without containers: Load reads the
 // compose file, and a Cluster says with which arguments and which environment each

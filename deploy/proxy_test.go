@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/matrix-org/dendrite/common/testwait"
 )
 
 // services of this repository.
@@ -112,7 +114,7 @@ func startProxy(t *testing.T, c *Cluster, roles string) *nginx {
 			t.Logf("nginx said:\n%s", said.String())
 		}
 	})
-	eventually(t, "nginx listens", func() bool {
+	testwait.Until(t, "nginx listens", func() bool {
 		connection, err := net.Dial("tcp", n.at.HTTP)
 		if err != nil {
 			return false
@@ -120,15 +122,6 @@ func startProxy(t *testing.T, c *Cluster, roles string) *nginx {
 		return connection.Close() == nil
 	})
 	return n
-}
-
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
-		}
-	}
 }
 
 // writeCertificate makes tls.crt and tls.key.

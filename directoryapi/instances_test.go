@@ -14,6 +14,7 @@ import (
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
+	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/directoryapi/api"
 )
 
@@ -61,19 +62,6 @@ func (s *Server) owned() (n int) {
 	return n
 }
 
-func until(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	tick, late := time.NewTicker(10*time.Millisecond), time.After(time.Minute)
-	defer tick.Stop()
-	for !f() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatal(what)
-		}
-	}
-}
-
 // TestInstances: whichever instance keeps a partition's view, each answers for
 // all of it as of the positions asked for, also where what came last meant
 // nothing to the view, and goes on where another one stopped.
@@ -85,7 +73,7 @@ func testInstances(t *testing.T) {
 	w.stop = func() {}
 	callA, a, stopA := w.instance()
 	callB, b, stopB := w.instance()
-	until(t, "two share", func() bool { return a.owned() == 1 && b.owned() == 1 })
+	testwait.Until(t, "two share", func() bool { return a.owned() == 1 && b.owned() == 1 })
 	rooms := []string{"!a:test", "!b:test"}
 	sees := func(want string, callers ...*rpc.Server) {
 		t.Helper()
@@ -115,7 +103,7 @@ func testInstances(t *testing.T) {
 	change("join")
 	sees("join", callB)
 	callC, c, stopC := w.instance()
-	until(t, "the new one has its share", func() bool { return b.owned() == 1 && c.owned() == 1 })
+	testwait.Until(t, "the new one has its share", func() bool { return b.owned() == 1 && c.owned() == 1 })
 	change("leave")
 	sees("leave", callB, callC)
 	if _, err := api.PutAlias.Call(t.Context(), callB, &api.PutAliasRequest{Alias: "#x:test", RoomID: rooms[0], Creator: "@alice:test"}); err != nil {

@@ -76,26 +76,31 @@ func (r *authRoom) add(typ, sender string, key *string, content string, auth, pr
 	return e
 }
 
-// line makes an event of "type sender state-key content", where - is no state
-// key, "" the empty one, and the content may be left out.
-func (r *authRoom) line(line string) *Event {
-	r.t.Helper()
+// parseLine reads "type sender state-key content", where - is no state key, "" the
+// empty one, and the content may be left out.
+func parseLine(line string) (eventType, sender string, key *string, content string) {
 	f := strings.SplitN(line, " ", 4)
-	key := &f[2]
+	key = &f[2]
 	switch f[2] {
 	case "-":
 		key = nil
 	case `""`:
 		key = ptr("")
 	}
-	content := "{}"
 	if len(f) == 4 {
-		content = f[3]
+		return f[0], f[1], key, f[3]
 	}
-	if f[0] == "m.room.create" {
+	return f[0], f[1], key, "{}"
+}
+
+// line makes an event of a line (see parseLine).
+func (r *authRoom) line(line string) *Event {
+	r.t.Helper()
+	eventType, sender, key, content := parseLine(line)
+	if eventType == "m.room.create" {
 		return r.create
 	}
-	return r.add(f[0], f[1], key, content, nil, []*Event{r.create, r.create})
+	return r.add(eventType, sender, key, content, nil, []*Event{r.create, r.create})
 }
 
 func member_(sender, target, membership string) string {

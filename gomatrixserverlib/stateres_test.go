@@ -21,23 +21,12 @@ func (s roomState) ids() map[StateKey]string {
 	return list
 }
 
-// send makes an event of a line (see line) with the auth events that the state
+// send makes an event of a line (see parseLine) with the auth events that the state
 // selects, and the state after it.
 func (r *authRoom) send(state roomState, prev *Event, line string) (*Event, roomState) {
 	r.t.Helper()
-	f := strings.SplitN(line, " ", 4)
-	key := &f[2]
-	switch f[2] {
-	case "-":
-		key = nil
-	case `""`:
-		key = ptr("")
-	}
-	content := "{}"
-	if len(f) == 4 {
-		content = f[3]
-	}
-	selected, err := AuthKeys(r.v, f[0], f[1], key, []byte(content))
+	eventType, sender, key, content := parseLine(line)
+	selected, err := AuthKeys(r.v, eventType, sender, key, []byte(content))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -47,7 +36,7 @@ func (r *authRoom) send(state roomState, prev *Event, line string) (*Event, room
 			auth = append(auth, e)
 		}
 	}
-	e := r.add(f[0], f[1], key, content, auth, []*Event{prev})
+	e := r.add(eventType, sender, key, content, auth, []*Event{prev})
 	after := maps.Clone(state)
 	if key != nil {
 		after[e.Key()] = e

@@ -12,6 +12,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
+	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -61,6 +62,18 @@ func newForked(r *rig, version gomatrixserverlib.RoomVersion, members int) *fork
 	w.g.add(first)
 	w.receive(first)
 	return &forked{w, w.g.build(head, dave, "m.room.join_rules", key(""), `{"join_rule":"invite"}`)}
+}
+
+// newGated makes the room on a rig of its own, which soon sets aside what takes
+// long, for as long as the gate is closed.
+func newGated(t *testing.T, version gomatrixserverlib.RoomVersion, members int) (*forked, *gate) {
+	t.Helper()
+	g := newGate()
+	r := newRigWithin(t, testServer, smallLimits)
+	r.end()
+	r.computing = g.wait
+	r.start("store.db")
+	return newForked(r, version, members), g
 }
 
 // fork logs the event that takes long, and waits for nothing.
@@ -134,12 +147,7 @@ func TestSetAside(t *testing.T) { sqldbtest.Each(t, testSetAside) }
 func testSetAside(t *testing.T) {
 	for _, version := range []gomatrixserverlib.RoomVersion{"10", "12"} {
 		t.Run(string(version), func(t *testing.T) {
-			g := newGate()
-			r := newRigWithin(t, testServer, smallLimits)
-			r.end()
-			r.computing = g.wait
-			r.start("store.db")
-			f := newForked(r, version, 60)
+			f, g := newGated(t, version, 60)
 			other := f.neighbour()
 			f.fork()
 			if room := <-g.reached; room != f.g.room {
@@ -344,7 +352,7 @@ func testAsideTakeover(t *testing.T) {
 	g := newGate()
 	r.computing = g.wait
 	a, stopA := r.instance()
-	until(t, "the first has all", func() bool { return a.owned() == testPartitions })
+	testwait.Until(t, "the first has all", func() bool { return a.owned() == testPartitions })
 	r.s = a
 	f := newForked(r, "12", 40)
 	f.fork()
@@ -373,12 +381,7 @@ func testAsideTakeover(t *testing.T) {
 func TestAsideResumedByLog(t *testing.T) { sqldbtest.Each(t, testAsideResumedByLog) }
 
 func testAsideResumedByLog(t *testing.T) {
-	g := newGate()
-	r := newRigWithin(t, testServer, smallLimits)
-	r.end()
-	r.computing = g.wait
-	r.start("store.db")
-	f := newForked(r, "10", 40)
+	f, g := newGated(t, "10", 40)
 	f.fork()
 	<-g.reached
 	f.resume("another")
@@ -389,7 +392,7 @@ func testAsideResumedByLog(t *testing.T) {
 		t.Fatalf("%d records wait", records)
 	}
 	var first []byte
-	if err := r.db.Read(t.Context(), func(tx *sqldb.Tx) error {
+	if err := f.db.Read(t.Context(), func(tx *sqldb.Tx) error {
 		return tx.QueryRow(t.Context(), "SELECT record FROM set_aside WHERE n = 1").Scan(&first)
 	}); err != nil {
 		t.Fatal(err)
@@ -419,12 +422,7 @@ func (f *forked) resume(record string) {
 func TestAsidePurged(t *testing.T) { sqldbtest.Each(t, testAsidePurged) }
 
 func testAsidePurged(t *testing.T) {
-	g := newGate()
-	r := newRigWithin(t, testServer, smallLimits)
-	r.end()
-	r.computing = g.wait
-	r.start("store.db")
-	f := newForked(r, "10", 40)
+	f, g := newGated(t, "10", 40)
 	f.fork()
 	<-g.reached
 	f.append(&api.InputRecord{RequestID: "waits", RoomID: f.g.room, Events: []api.InputEvent{message(alice, "hello")}})

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
@@ -14,6 +13,7 @@ import (
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
+	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -74,19 +74,6 @@ func (s *Server) owned() (n int) {
 	return n
 }
 
-func until(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	tick, late := time.NewTicker(10*time.Millisecond), time.After(time.Minute)
-	defer tick.Stop()
-	for !f() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatal(what)
-		}
-	}
-}
-
 // TestInstances: instances share the rooms, any of them answers for all, also
 // what another one has just done, and who goes is replaced by one that goes on
 // where it stopped, whatever it remembers from before.
@@ -96,7 +83,7 @@ func testInstances(t *testing.T) {
 	r := newShared(t, limits{})
 	a, stopA := r.instance()
 	b, stopB := r.instance()
-	until(t, "two share", func() bool { return a.owned() == testPartitions/2 && b.owned() == testPartitions/2 })
+	testwait.Until(t, "two share", func() bool { return a.owned() == testPartitions/2 && b.owned() == testPartitions/2 })
 	var rooms []string
 	for range 8 {
 		rooms = append(rooms, r.room("12"))
@@ -118,13 +105,13 @@ func testInstances(t *testing.T) {
 	}
 	use(a, b)
 	stopA()
-	until(t, "the other took over", func() bool { return b.owned() == testPartitions })
+	testwait.Until(t, "the other took over", func() bool { return b.owned() == testPartitions })
 	use(b)
 	c, stopC := r.instance()
-	until(t, "the new one has its share", func() bool { return b.owned() == testPartitions/2 && c.owned() == testPartitions/2 })
+	testwait.Until(t, "the new one has its share", func() bool { return b.owned() == testPartitions/2 && c.owned() == testPartitions/2 })
 	use(b, c)
 	stopC()
-	until(t, "what was given away is taken back", func() bool { return b.owned() == testPartitions })
+	testwait.Until(t, "what was given away is taken back", func() bool { return b.owned() == testPartitions })
 	use(b)
 	stopB()
 	r.contiguous()

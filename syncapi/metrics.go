@@ -28,6 +28,7 @@ func (s *Server) register(r prometheus.Registerer) error {
 			defer v.mu.Unlock()
 			return float64(len(v.users))
 		}),
+		gauge("waiting_requests", "Long polls that wait for something to tell.", func() float64 { return float64(s.waiting.Load()) }),
 		gauge("lag_records", "Records of all topics that are not applied yet.", s.feed.lag),
 		gauge("applied_records", "Positions of room.output applied, over all partitions.", func() float64 {
 			var n int64

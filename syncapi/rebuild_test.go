@@ -18,25 +18,53 @@ import (
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
-// trimmed is a log that has dropped all of room.output but its last records.
-type trimmed struct {
+// cut is a log that has dropped the beginning of a topic.
+type cut struct {
 	eventlog.Log
-	left int64 // how many records of each partition it still holds
+	topic  string
+	starts []int64
 }
 
-func (l trimmed) Bounds(ctx context.Context, topic string, partition int) (start, end int64, err error) {
+// cutTo drops all but so many records of each of a topic's partitions.
+func cutTo(t *testing.T, log eventlog.Log, topic string, partitions int, left int64) cut {
+	c := cut{Log: log, topic: topic}
+	for p := range partitions {
+		_, end, err := log.Bounds(t.Context(), topic, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.starts = append(c.starts, max(0, end-left))
+	}
+	return c
+}
+
+func (l cut) Bounds(ctx context.Context, topic string, partition int) (start, end int64, err error) {
 	start, end, err = l.Log.Bounds(ctx, topic, partition)
-	if topic == roomapi.TopicOutput {
-		start = max(start, end-l.left)
+	if topic == l.topic {
+		start = max(start, l.starts[partition])
 	}
 	return start, end, err
 }
 
-func (l trimmed) Read(ctx context.Context, topic string, partition int, from int64, maxBytes int) ([]eventlog.Record, error) {
+func (l cut) Read(ctx context.Context, topic string, partition int, from int64, maxBytes int) ([]eventlog.Record, error) {
 	if start, _, err := l.Bounds(ctx, topic, partition); err != nil || from < start {
 		return nil, errors.Join(err, eventlog.ErrOffsetOutOfRange)
 	}
 	return l.Log.Read(ctx, topic, partition, from, maxBytes)
+}
+
+// leaveBehind does the first half of what happens, with a second database, behind.db,
+// that then hears of nothing more.
+func (m *model) leaveBehind(note func()) (root string) {
+	root = firstHalf(m, note)
+	m.stop()
+	m.db = "behind.db"
+	m.start()
+	m.settle()
+	m.stop()
+	m.db = "sync.db"
+	m.start()
+	return root
 }
 
 // TestRebuild: a view that is new, or has fallen behind what the log still
@@ -53,14 +81,7 @@ func rebuildWith(t *testing.T, instances int) {
 		m.settle()
 		tokens = append(tokens, m.sync(bob, "").Next)
 	}
-	root := firstHalf(m, note)
-	m.stop()
-	m.db = "behind.db"
-	m.start()
-	m.settle()
-	m.stop()
-	m.db = "sync.db"
-	m.start()
+	root := m.leaveBehind(note)
 	secondHalf(m, root, note)
 	m.settle()
 	m.restart() // with nothing in memory, as a rebuilt one
@@ -73,8 +94,7 @@ func rebuildWith(t *testing.T, instances int) {
 	whole := m.log
 	for i, db := range []string{"behind.db", "new.db", "new.db"} {
 		m.stop()
-		m.log = trimmed{whole, int64(i)}
-		m.db = db
+		m.log, m.db = cutTo(t, whole, roomapi.TopicOutput, len(m.view.shape.rooms), int64(i)), db
 		m.start()
 		m.settle()
 		if m.view.applied.Load().rooms[0] == unbuilt {

@@ -2,7 +2,6 @@ package syncapi
 
 import (
 	"context"
-	"errors"
 	"reflect"
 	"slices"
 	"testing"
@@ -41,40 +40,6 @@ func (m *model) resync(_ context.Context, r *userapi.ResyncRequest) (*userapi.Wr
 	return res, nil
 }
 
-// cut is a log that has dropped the beginning of user.output.
-type cut struct {
-	eventlog.Log
-	starts []int64
-}
-
-// cutTo drops all but so many records of each partition.
-func cutTo(t *testing.T, log eventlog.Log, left int64) cut {
-	c := cut{Log: log}
-	for p := range userapi.UserOutputPartitions {
-		_, end, err := log.Bounds(t.Context(), userapi.TopicUserOutput, p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.starts = append(c.starts, max(0, end-left))
-	}
-	return c
-}
-
-func (l cut) Bounds(ctx context.Context, topic string, partition int) (start, end int64, err error) {
-	start, end, err = l.Log.Bounds(ctx, topic, partition)
-	if topic == userapi.TopicUserOutput {
-		start = max(start, l.starts[partition])
-	}
-	return start, end, err
-}
-
-func (l cut) Read(ctx context.Context, topic string, partition int, from int64, maxBytes int) ([]eventlog.Record, error) {
-	if start, _, err := l.Bounds(ctx, topic, partition); err != nil || from < start {
-		return nil, errors.Join(err, eventlog.ErrOffsetOutOfRange)
-	}
-	return l.Log.Read(ctx, topic, partition, from, maxBytes)
-}
-
 // TestResync: a view that is new, or has fallen behind what user.output still
 // holds, is whole again before it answers: it asks for what is current.
 func TestResync(t *testing.T) {
@@ -89,15 +54,8 @@ func resyncWith(t *testing.T, instances int) {
 		m.settle()
 		token = m.sync(bob, "").Next
 	}
-	root := firstHalf(m, note)
+	root := m.leaveBehind(note)
 	old := token
-	m.stop()
-	m.db = "behind.db"
-	m.start()
-	m.settle()
-	m.stop()
-	m.db = "sync.db"
-	m.start()
 	secondHalf(m, root, note)
 	m.change(userapi.UserChange{UserID: bob, Kind: userapi.ChangeAccountData, Type: "kept", Content: []byte(`{"n":1}`)})
 	m.settle()
@@ -106,7 +64,7 @@ func resyncWith(t *testing.T, instances int) {
 	whole := m.log
 	for i, db := range []string{"behind.db", "new.db", "empty.db"} {
 		m.stop()
-		m.log, m.db = cutTo(t, whole, int64(i%2)), db
+		m.log, m.db = cutTo(t, whole, userapi.TopicUserOutput, userapi.UserOutputPartitions, int64(i%2)), db
 		m.resyncs = make(chan int)
 		m.start()
 		first := <-m.resyncs // asked for, but not told yet

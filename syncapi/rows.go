@@ -10,7 +10,6 @@ import (
 
 	"github.com/matrix-org/dendrite/common/lease"
 	"github.com/matrix-org/dendrite/common/matrixerror"
-	"github.com/matrix-org/dendrite/common/sqldb"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/syncapi/storage"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
@@ -214,9 +213,9 @@ func (c *consumer) number(s *source) int {
 }
 
 // newLeases makes the leases that say who writes the rows of a partition.
-func newLeases(ctx context.Context, db *sqldb.DB, v *view, ttl time.Duration) (*lease.Manager, error) {
+func newLeases(ctx context.Context, d Deps, v *view) (*lease.Manager, error) {
 	n, m := len(v.shape.rooms), len(v.shape.users)
-	leases, err := lease.New(ctx, lease.Options{DB: db, Group: fmt.Sprintf(storage.LeaseGroup, n, m), Partitions: n + m, TTL: ttl, Logger: v.log})
+	leases, err := lease.New(ctx, lease.Options{DB: d.DB, Group: fmt.Sprintf(storage.LeaseGroup, n, m), Partitions: n + m, TTL: d.LeaseTTL, Logger: v.log, Metrics: d.Metrics})
 	if err != nil {
 		return nil, fmt.Errorf("syncapi: %w", err)
 	}

@@ -60,6 +60,8 @@ type Server struct {
 	building chan struct{}
 	stopping chan struct{}
 	stop     sync.Once
+	// waiting counts the long polls that wait for something to tell.
+	waiting atomic.Int64
 	// checked is set once Ready has succeeded.
 	checked atomic.Bool
 }
@@ -82,7 +84,7 @@ func New(ctx context.Context, d Deps) (*Server, error) {
 	var leases *lease.Manager
 	if exclusive, ok := d.Log.(eventlog.Exclusive); !ok || !exclusive.Exclusive() {
 		v.shared = true
-		if leases, err = newLeases(ctx, d.DB, v, d.LeaseTTL); err != nil {
+		if leases, err = newLeases(ctx, d, v); err != nil {
 			return nil, err
 		}
 	}

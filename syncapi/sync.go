@@ -166,6 +166,8 @@ func (s *Server) poll(ctx context.Context, req *syncRequest, u *user, deviceID s
 			timer := time.NewTimer(req.timeout)
 			defer timer.Stop()
 			timeout = timer.C
+			s.waiting.Add(1)
+			defer s.waiting.Add(-1)
 		}
 		select {
 		case <-woken:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/userapi/api"
 )
 
@@ -23,7 +24,7 @@ func (w *world) together(n int) (all []*Server, stops []func()) {
 		s := w.server()
 		all, stops = append(all, s), append(stops, w.run(s))
 	}
-	w.until("the partitions are not shared", func() bool {
+	testwait.Until(w.t, "the partitions are not shared", func() bool {
 		return !slices.ContainsFunc(all, func(s *Server) bool { return len(s.leases.Held()) != api.UserOutputPartitions/n })
 	})
 	return all, stops
@@ -122,30 +123,30 @@ func TestTypingElsewhere(t *testing.T) {
 		}
 		say(0, "@a", true)
 		say(1, "@b", true)
-		w.until("both type", func() bool { return last() == "@a @b" })
+		testwait.Until(w.t, "both type", func() bool { return last() == "@a @b" })
 		for i := range 20 {
 			say(i%2, "@a", i%2 == 0)
 		}
-		w.until("one has stopped", func() bool { return last() == "@b" })
+		testwait.Until(w.t, "one has stopped", func() bool { return last() == "@b" })
 		owner := 0
 		if all[1].ours("!r") {
 			owner = 1
 		}
-		w.until("the other has heard", func() bool {
+		testwait.Until(w.t, "the other has heard", func() bool {
 			s := all[1-owner]
 			s.typing.mu.Lock()
 			defer s.typing.mu.Unlock()
 			return s.typing.heard["!r"] != nil && len(s.typing.heard["!r"].UserIDs) == 1
 		})
 		stops[owner]()
-		w.until("the other has taken over", func() bool {
+		testwait.Until(w.t, "the other has taken over", func() bool {
 			s := all[1-owner]
 			s.typing.mu.Lock()
 			defer s.typing.mu.Unlock()
 			return s.typing.rooms["!r"] != nil
 		})
 		w.advance(61 * time.Second)
-		w.until("what ran out has ended", func() bool { return last() == "" })
+		testwait.Until(w.t, "what ran out has ended", func() bool { return last() == "" })
 	})
 }
 
@@ -179,11 +180,11 @@ func TestPublishedWhenTold(t *testing.T) {
 			s.pollEvery = time.Hour
 			w.run(s)
 		}
-		w.until("the partitions are not shared", func() bool { return len(all[0].leases.Held()) == 2 && len(all[1].leases.Held()) == 2 })
+		testwait.Until(w.t, "the partitions are not shared", func() bool { return len(all[0].leases.Held()) == 2 && len(all[1].leases.Held()) == 2 })
 		p := eventlog.PartitionFor(alice, api.UserOutputPartitions)
 		for i := range 10 {
 			res := w.putData(all[i%2], alice, "t", fmt.Sprintf(`{"n":%d}`, i))
-			w.until("not published", func() bool { return int64(len(records[api.UserChange](w, api.TopicUserOutput, p))) >= res.Seq })
+			testwait.Until(w.t, "not published", func() bool { return int64(len(records[api.UserChange](w, api.TopicUserOutput, p))) >= res.Seq })
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/userapi/api"
 )
 
@@ -147,12 +148,12 @@ func TestPresenceElsewhere(t *testing.T) {
 		a, b := w.server(), w.server()
 		w.run(a)
 		w.run(b)
-		w.until("nobody has the user", func() bool { return a.ours(alice) != b.ours(alice) && len(a.leases.Held()) == len(b.leases.Held()) })
+		testwait.Until(w.t, "nobody has the user", func() bool { return a.ours(alice) != b.ours(alice) && len(a.leases.Held()) == len(b.leases.Held()) })
 		for i, s := range []*Server{a, b} {
 			status := []string{"one", "two"}[i]
 			_, err := s.setPresence(t.Context(), &api.SetPresenceRequest{UserID: alice, Presence: online, StatusMsg: status})
 			w.check(err)
-			w.until("the status is not told", func() bool { return strings.HasSuffix(w.told(), status) })
+			testwait.Until(w.t, "the status is not told", func() bool { return strings.HasSuffix(w.told(), status) })
 		}
 		if w.told() != "onone ontwo" {
 			t.Error(w.told())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/userapi/api"
 )
 
@@ -24,7 +25,7 @@ func (w *world) published() []api.UserChange {
 // publishedUpTo waits for a Seq and returns all.
 func (w *world) publishedUpTo(seq int64) (all []api.UserChange) {
 	w.t.Helper()
-	w.until(fmt.Sprintf("change %d is not published", seq), func() bool {
+	testwait.Until(w.t, fmt.Sprintf("change %d is not published", seq), func() bool {
 		all = w.published()
 		return len(all) > 0 && all[len(all)-1].Seq >= seq
 	})
@@ -189,7 +190,7 @@ func TestTrim(t *testing.T) {
 	_, err := w.log.Append(t.Context(), many...)
 	w.check(err)
 	go s.leases.Run(t.Context())
-	w.until("no leases", func() bool { return len(s.leases.Held()) == api.UserOutputPartitions })
+	testwait.Until(w.t, "no leases", func() bool { return len(s.leases.Held()) == api.UserOutputPartitions })
 	w.check((&publisher{s: s}).trim(t.Context()))
 	if before := <-log.before; before != 10 {
 		t.Errorf("it may drop %d records", before)
@@ -204,7 +205,7 @@ func TestTwoPublishers(t *testing.T) {
 		a, b := w.server(), w.server()
 		stopA := w.run(a)
 		w.run(b)
-		w.until("the partitions are not shared", func() bool { return len(a.leases.Held()) == 2 && len(b.leases.Held()) == 2 })
+		testwait.Until(w.t, "the partitions are not shared", func() bool { return len(a.leases.Held()) == 2 && len(b.leases.Held()) == 2 })
 		var last api.WriteResponse
 		for i := range 40 {
 			if i == 20 {

@@ -113,7 +113,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		s.pollEvery = pollEvery
 		s.tokens.current = time.Now() // until followSessions says more
 	}
-	s.leases, err = lease.New(ctx, lease.Options{DB: deps.DB, Group: leaseGroup, Partitions: deps.Partitions, TTL: deps.LeaseTTL, Sole: s.sole, Logger: s.logger})
+	s.leases, err = lease.New(ctx, lease.Options{DB: deps.DB, Group: leaseGroup, Partitions: deps.Partitions, TTL: deps.LeaseTTL, Sole: s.sole, Logger: s.logger, Metrics: deps.Metrics})
 	if err != nil {
 		return nil, fmt.Errorf("userapi: %w", err)
 	}

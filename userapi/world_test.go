@@ -106,20 +106,6 @@ func (w *world) advance(d time.Duration) {
 	w.clock = w.clock.Add(d)
 }
 
-// until waits for a condition.
-func (w *world) until(what string, f func() bool) {
-	w.t.Helper()
-	tick, late := time.NewTicker(2*time.Millisecond), time.After(20*time.Second)
-	defer tick.Stop()
-	for !f() {
-		select {
-		case <-tick.C:
-		case <-late:
-			w.t.Fatal(what)
-		}
-	}
-}
-
 // records reads a partition of a topic as far as it goes.
 func records[T any](w *world, topic string, partition int) (out []T) {
 	w.t.Helper()

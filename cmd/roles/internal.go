@@ -85,7 +85,7 @@ func (p *process) callOthers(here map[string]bool) (rpc.Caller, error) {
 			}
 			return d.Address(ctx, service, preferred)
 		},
-		Outcome: d.Outcome, Secret: c.Secret, Logger: p.logger, TLS: secure,
+		Outcome: d.Outcome, Secret: c.Secret, Logger: p.logger, Metrics: p.registry, TLS: secure,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("internal: %w", err)
@@ -112,7 +112,7 @@ func (p *process) answer(ctx context.Context, group *errgroup.Group) error {
 		return nil
 	}
 	c := &p.config.Internal
-	handler, err := rpc.NewHTTPHandler(rpc.HandlerOptions{Server: p.rpc, Secret: c.Secret, Logger: p.logger, Leaving: p.internal.leaving})
+	handler, err := rpc.NewHTTPHandler(rpc.HandlerOptions{Server: p.rpc, Secret: c.Secret, Logger: p.logger, Metrics: p.registry, Leaving: p.internal.leaving})
 	if err != nil {
 		return err
 	}

@@ -103,6 +103,9 @@ func (p *process) open(ctx context.Context, specs []spec) error {
 	w.log = p.log
 	if keepsFiles(p.config, specs) {
 		p.disk = newDiskProbe(p.config.Global.DataDir)
+		if err := measureDisk(p.registry, p.config.Global.DataDir); err != nil {
+			return err
+		}
 	}
 	for _, spec := range specs {
 		if err := p.make(ctx, spec); err != nil {
@@ -117,7 +120,7 @@ func (p *process) make(ctx context.Context, spec spec) error {
 	var db *sqldb.DB
 	if spec.store != "" {
 		var err error
-		if db, err = openStore(ctx, p.config, spec, p.logger); err != nil {
+		if db, err = openStore(ctx, p.config, spec, p.logger, p.registry); err != nil {
 			return err
 		}
 		p.dbs = append(p.dbs, db)

@@ -69,8 +69,9 @@ func keepsFiles(c *config.Dendrite, specs []spec) bool {
 }
 
 // openStore opens a role's store, and waits for a database that is away.
-func openStore(ctx context.Context, c *config.Dendrite, s spec, logger *logrus.Entry) (*sqldb.DB, error) {
+func openStore(ctx context.Context, c *config.Dendrite, s spec, logger *logrus.Entry, metrics prometheus.Registerer) (*sqldb.DB, error) {
 	options := storeOptions(c, s)
+	options.Metrics, options.Store = metrics, s.store
 	if c.Database.StoreURL(s.store) == "" {
 		return sqldb.Open(ctx, options)
 	}

@@ -124,7 +124,7 @@ func New(ctx context.Context, o Options) (*Consumer, error) {
 	sole := ok && exclusive.Exclusive()
 	leases, err := lease.New(ctx, lease.Options{
 		DB: o.DB, Group: Group(o.Name, o.Topic.Name), Partitions: o.Topic.Partitions, Address: o.Address,
-		TTL: o.LeaseTTL, Sole: sole, Logger: o.Logger,
+		TTL: o.LeaseTTL, Sole: sole, Logger: o.Logger, Metrics: o.Metrics,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("consumer: %s: %w", o.Name, err)

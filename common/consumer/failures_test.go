@@ -11,6 +11,7 @@ import (
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
+	"github.com/matrix-org/dendrite/common/testwait"
 )
 
 // TestHandlerFails: whether a handler fails before or after its commit, or
@@ -43,7 +44,7 @@ func testHandlerFails(t *testing.T) {
 				}
 				return w.store(b, fine)
 			})
-			w.until("everything was done once", w.all(40))
+			testwait.Until(w.t, "everything was done once", w.all(40))
 		})
 	}
 }
@@ -85,7 +86,7 @@ func testDoubtfulCommit(t *testing.T) {
 		maps.Copy(memory, next)
 		return nil
 	})
-	w.until("everything was done once", w.all(40))
+	testwait.Until(w.t, "everything was done once", w.all(40))
 }
 
 // TestBadPartition: a partition that cannot go on does not hold up the others.
@@ -102,9 +103,9 @@ func testBadPartition(t *testing.T) {
 		}
 		return w.store(b, fine)
 	})
-	w.until("the others go on", w.all(30))
+	testwait.Until(w.t, "the others go on", w.all(30))
 	w.appendValue(2, "later")
-	w.until("the others still go on", w.all(31))
+	testwait.Until(w.t, "the others still go on", w.all(31))
 }
 
 // TestAcquireFails: a partition is not read before OnAcquire has succeeded.
@@ -130,7 +131,7 @@ func testAcquireFails(t *testing.T) {
 		}
 		return w.store(b, fine)
 	})
-	w.until("everything was done once", w.all(8))
+	testwait.Until(w.t, "everything was done once", w.all(8))
 	stop()
 	if len(tries) != partitions || released != partitions {
 		t.Errorf("acquired %v, released %d", tries, released)
@@ -205,9 +206,9 @@ func testCut(t *testing.T) {
 		}
 		return left == 0
 	}
-	w.until("it was cut", acquired)
+	testwait.Until(w.t, "it was cut", acquired)
 	w.appendValue(3, "new")
-	w.until("it goes on from the new end", w.all(1))
+	testwait.Until(w.t, "it goes on from the new end", w.all(1))
 	stop()
 	set(-5) // before the start, as if the log had dropped records
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -220,8 +221,8 @@ func testCut(t *testing.T) {
 		o.Rebuild = func(_ context.Context, partition int) error { rebuilt <- partition; return nil }
 	}), w.storing())
 	w.appendValue(3, "newer")
-	w.until("it was built anew", func() bool { return len(rebuilt) > 0 })
-	w.until("it goes on", w.all(10))
+	testwait.Until(w.t, "it was built anew", func() bool { return len(rebuilt) > 0 })
+	testwait.Until(w.t, "it goes on", w.all(10))
 }
 
 // trims is a log that tells of Trim.
@@ -277,7 +278,7 @@ func TestReport(t *testing.T) {
 		}
 	}
 	w.append(8)
-	w.until("it goes on", func() bool { n, _ := w.effects(); return n == 16 })
+	testwait.Until(w.t, "it goes on", func() bool { n, _ := w.effects(); return n == 16 })
 }
 
 // TestDatabaseWentBack: what a database has lost of what it had committed is done
@@ -292,7 +293,7 @@ func testDatabaseWentBack(t *testing.T) {
 		o.OnAcquire = func(_ context.Context, p int) error { acquired <- p; return nil }
 	})
 	w.start(c, w.storing())
-	w.until("everything was done once", func() bool { return w.all(8)() && valid(c) == partitions })
+	testwait.Until(w.t, "everything was done once", func() bool { return w.all(8)() && valid(c) == partitions })
 	for len(acquired) > 0 {
 		<-acquired
 	}
@@ -305,9 +306,9 @@ func testDatabaseWentBack(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	w.until("the partition is prepared anew", func() bool { return len(acquired) > 0 })
+	testwait.Until(w.t, "the partition is prepared anew", func() bool { return len(acquired) > 0 })
 	if p := <-acquired; p != 3 {
 		t.Errorf("partition %d was prepared anew", p)
 	}
-	w.until("what was lost is done again", w.all(8))
+	testwait.Until(w.t, "what was lost is done again", w.all(8))
 }

@@ -1,10 +1,11 @@
 package consumer
 
 import (
-	"errors"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/matrix-org/dendrite/common/telemetry"
 )
 
 // metrics are shared by all consumers of a process: they differ by labels.
@@ -26,33 +27,18 @@ func newMetrics(o Options) (*metrics, error) {
 	failures := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "dendrite_consumer_failures_total", Help: "Failed attempts to consume a partition's records.",
 	}, names)
-	if o.Metrics != nil {
-		var err error
-		if lag, err = register(o.Metrics, lag); err != nil {
-			return nil, err
-		}
-		if records, err = register(o.Metrics, records); err != nil {
-			return nil, err
-		}
-		if failures, err = register(o.Metrics, failures); err != nil {
-			return nil, err
-		}
+	lag, err := telemetry.Register(o.Metrics, lag)
+	if err != nil {
+		return nil, err
+	}
+	if records, err = telemetry.Register(o.Metrics, records); err != nil {
+		return nil, err
+	}
+	if failures, err = telemetry.Register(o.Metrics, failures); err != nil {
+		return nil, err
 	}
 	labels := []string{o.Name, o.Topic.Name}
 	return &metrics{lag: lag, labels: labels, records: records.WithLabelValues(labels...), failures: failures.WithLabelValues(labels...)}, nil
-}
-
-// register registers a collector, or returns the one that another consumer of
-// this process has registered.
-func register[C prometheus.Collector](r prometheus.Registerer, c C) (C, error) {
-	err := r.Register(c)
-	var there prometheus.AlreadyRegisteredError
-	if errors.As(err, &there) {
-		if old, ok := there.ExistingCollector.(C); ok {
-			return old, nil
-		}
-	}
-	return c, err
 }
 
 func (m *metrics) of(partition int) []string {

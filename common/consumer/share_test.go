@@ -14,6 +14,7 @@ import (
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
+	"github.com/matrix-org/dendrite/common/testwait"
 )
 
 // plain is a log as others are: it has neither ReadMany nor Exclusive.
@@ -60,19 +61,6 @@ func (w *world) start(c *consumer.Consumer, handle consumer.Handler) (stop func(
 	return stop
 }
 
-func (w *world) until(what string, f func() bool) {
-	w.t.Helper()
-	tick, late := time.NewTicker(5*time.Millisecond), time.After(15*time.Second)
-	defer tick.Stop()
-	for !f() {
-		select {
-		case <-tick.C:
-		case <-late:
-			w.t.Fatal(what)
-		}
-	}
-}
-
 // all tells whether each of n records took effect, and fails if one did twice.
 func (w *world) all(n int) func() bool {
 	return func() bool {
@@ -108,20 +96,20 @@ func testShare(t *testing.T) {
 	a, b := w.instance(nil), w.instance(nil)
 	stopA := w.start(a, w.storing())
 	w.append(50)
-	w.until("one instance does all", w.all(50))
+	testwait.Until(w.t, "one instance does all", w.all(50))
 	w.start(b, w.storing())
-	w.until("two share", func() bool { return valid(a) == partitions/2 && valid(b) == partitions/2 })
+	testwait.Until(w.t, "two share", func() bool { return valid(a) == partitions/2 && valid(b) == partitions/2 })
 	more := sync.OnceFunc(func() {
 		for i := range 50 {
 			w.appendValue(i%partitions, string(rune('a'+i)))
 		}
 	})
 	more()
-	w.until("two instances do all", w.all(100))
+	testwait.Until(w.t, "two instances do all", w.all(100))
 	stopA()
-	w.until("the other took over", func() bool { return valid(b) == partitions })
+	testwait.Until(w.t, "the other took over", func() bool { return valid(b) == partitions })
 	w.appendValue(0, "last")
-	w.until("the other goes on", w.all(101))
+	testwait.Until(w.t, "the other goes on", w.all(101))
 }
 
 func (w *world) appendValue(partition int, value string) {
@@ -157,8 +145,8 @@ func testLostLease(t *testing.T) {
 	})
 	<-fenced
 	w.start(b, w.storing())
-	w.until("everything was done once", w.all(8))
-	w.until("both share again", func() bool { return valid(slow) == partitions/2 && valid(b) == partitions/2 })
+	testwait.Until(w.t, "everything was done once", w.all(8))
+	testwait.Until(w.t, "both share again", func() bool { return valid(slow) == partitions/2 && valid(b) == partitions/2 })
 }
 
 // steal makes another instance the owner of everything, for a moment.

@@ -211,7 +211,7 @@ func (l *Embedded) Close() error {
 	l.mu.Lock()
 	for _, t := range l.topics {
 		t.mu.Lock()
-		t.wakeAll()
+		t.wake.All()
 		t.mu.Unlock()
 	}
 	l.mu.Unlock()

@@ -58,7 +58,7 @@ func (l *Embedded) look(t *topic, p *partition, from int64, maxBytes int) ([]Rec
 		return nil, nil, ErrOffsetOutOfRange
 	}
 	if from == p.end {
-		return nil, t.waitChannel(), nil
+		return nil, t.wake.Channel(), nil
 	}
 	records, _ := p.fromTail(from, maxBytes)
 	return records, nil, nil

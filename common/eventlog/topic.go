@@ -14,9 +14,8 @@ type topic struct {
 
 	mu         sync.Mutex
 	partitions []*partition
-	// wake is closed when any partition gets records, and made anew by the
-	// next reader who waits; nil while nobody does.
-	wake chan struct{}
+	// wake is for when any partition gets records.
+	wake Wakeup
 }
 
 // partition is guarded by its topic's mutex.
@@ -35,27 +34,12 @@ type partition struct {
 
 func newID() string { return rand.Text() }
 
-// waitChannel returns the channel that is closed at the next show.
-func (t *topic) waitChannel() chan struct{} {
-	if t.wake == nil {
-		t.wake = make(chan struct{})
-	}
-	return t.wake
-}
-
-func (t *topic) wakeAll() {
-	if t.wake != nil {
-		close(t.wake)
-		t.wake = nil
-	}
-}
-
-// recordOverhead is what a record in memory costs beside its bytes.
-const recordOverhead = 96
+// RecordOverhead is what a record in memory costs beside its bytes.
+const RecordOverhead = 96
 
 // held is what a record holds in memory: what its slices may grow to counts, not
 // what they show.
-func (r *Record) held() int64 { return int64(cap(r.Key)+cap(r.Value)) + recordOverhead }
+func (r *Record) held() int64 { return int64(cap(r.Key)+cap(r.Value)) + RecordOverhead }
 
 // show adds records to what readers see, and drops the oldest of the tail that
 // have no room any more.

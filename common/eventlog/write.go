@@ -99,7 +99,7 @@ func (c *appendCall) showEphemeral(now time.Time) {
 		t.mu.Lock()
 		c.offsets[i] = p.end
 		t.show(p, Record{Offset: p.end, Time: now, Key: m.Key, Value: m.Value})
-		t.wakeAll()
+		t.wake.All()
 		t.mu.Unlock()
 	}
 }
@@ -244,7 +244,7 @@ func (c *appendCall) show() {
 		}
 		t.mu.Lock()
 		t.show(p, Record{Offset: c.offsets[i], Time: c.now, Key: m.Key, Value: m.Value})
-		t.wakeAll()
+		t.wake.All()
 		t.mu.Unlock()
 	}
 	c.showEphemeral(c.now)

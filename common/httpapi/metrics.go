@@ -1,11 +1,12 @@
 package httpapi
 
 import (
-	"errors"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/matrix-org/dendrite/common/telemetry"
 )
 
 // metrics counts requests; nil counts nothing.
@@ -18,14 +19,14 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 	if to == nil {
 		return nil, nil
 	}
-	requests, err := register(to, prometheus.NewCounterVec(prometheus.CounterOpts{
+	requests, err := telemetry.Register(to, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "dendrite", Subsystem: "http", Name: "requests_total",
 		Help: "Requests answered, by method, endpoint and status.",
 	}, []string{"method", "endpoint", "status"}))
 	if err != nil {
 		return nil, err
 	}
-	seconds, err := register(to, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	seconds, err := telemetry.Register(to, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "dendrite", Subsystem: "http", Name: "request_seconds",
 		Help:    "Time from a request's head to its answer, by method, endpoint and status.",
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 120},
@@ -34,18 +35,6 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 		return nil, err
 	}
 	return &metrics{requests, seconds}, nil
-}
-
-// register registers a metric, or returns the one that another router has.
-func register[C prometheus.Collector](to prometheus.Registerer, c C) (C, error) {
-	err := to.Register(c)
-	var taken prometheus.AlreadyRegisteredError
-	if errors.As(err, &taken) {
-		if existing, ok := taken.ExistingCollector.(C); ok {
-			return existing, nil
-		}
-	}
-	return c, err
 }
 
 // count counts a request that reached no endpoint. Methods come from outside:

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -41,8 +42,9 @@ type Options struct {
 	TTL time.Duration
 	// Sole says that there can be no other instance, since the log is locked by
 	// this process: leases are taken at once from whom had them, and not renewed.
-	Sole   bool
-	Logger *logrus.Entry
+	Sole    bool
+	Logger  *logrus.Entry
+	Metrics prometheus.Registerer // may be nil
 }
 
 // Lease is a partition that this instance owns.
@@ -65,7 +67,8 @@ type held struct {
 
 // Manager keeps the leases of one instance.
 type Manager struct {
-	o Options
+	o       Options
+	metrics *metrics
 
 	mu      sync.Mutex
 	held    map[int]held
@@ -87,6 +90,9 @@ func New(ctx context.Context, o Options) (*Manager, error) {
 	m := &Manager{o: o, held: map[int]held{}, changed: make(chan struct{})}
 	if err := m.makeRows(ctx); err != nil {
 		return nil, fmt.Errorf("lease: %s: %w", o.Group, err)
+	}
+	if err := m.measure(); err != nil {
+		return nil, fmt.Errorf("lease: %s: metrics: %w", o.Group, err)
 	}
 	return m, nil
 }
@@ -163,6 +169,7 @@ func (m *Manager) Drop(l Lease) {
 	defer m.mu.Unlock()
 	if h, ok := m.held[l.Partition]; ok && h.Epoch == l.Epoch {
 		delete(m.held, l.Partition)
+		m.metrics.lost.Inc()
 		m.notify()
 	}
 }
@@ -184,6 +191,7 @@ func (m *Manager) Run(ctx context.Context) {
 		err := m.beat(beat)
 		cancel()
 		if err != nil && ctx.Err() == nil {
+			m.metrics.failures.Inc()
 			m.o.Logger.WithError(err).WithField("group", m.o.Group).Warn("Leases could not be renewed")
 		}
 		if err == nil && m.o.Sole {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
+	"github.com/matrix-org/dendrite/common/testwait"
 )
 
 const partitions = 7
@@ -33,10 +34,16 @@ func (w *world) db() *sqldb.DB {
 
 func (w *world) manager(owner string, sole bool) *Manager {
 	w.t.Helper()
+	return w.managerWith(Options{Owner: owner, Sole: sole})
+}
+
+func (w *world) managerWith(o Options) *Manager {
+	w.t.Helper()
 	logger := logrus.New()
 	logger.SetOutput(w.t.Output())
-	m, err := New(w.t.Context(), Options{DB: w.db(), Group: w.t.Name(), Partitions: partitions, Owner: owner,
-		Address: owner + ".example", TTL: 400 * time.Millisecond, Sole: sole, Logger: logrus.NewEntry(logger)})
+	o.DB, o.Group, o.Partitions, o.Address = w.db(), w.t.Name(), partitions, o.Owner+".example"
+	o.TTL, o.Logger = 400*time.Millisecond, logrus.NewEntry(logger)
+	m, err := New(w.t.Context(), o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -82,19 +89,6 @@ func (w *world) run(m *Manager) (stop func()) {
 	return stop
 }
 
-func (w *world) until(what string, f func() bool) {
-	w.t.Helper()
-	tick, late := time.NewTicker(2*time.Millisecond), time.After(10*time.Second)
-	defer tick.Stop()
-	for !f() {
-		select {
-		case <-tick.C:
-		case <-late:
-			w.t.Fatal(what)
-		}
-	}
-}
-
 func commit(t *testing.T, m *Manager, l Lease, next int64) error {
 	t.Helper()
 	return m.o.DB.Write(t.Context(), func(tx *sqldb.Tx) error { return m.Commit(t.Context(), tx, l, "topic", next) })
@@ -105,10 +99,10 @@ func TestSharing(t *testing.T) {
 	engines(t, func(t *testing.T, w *world) {
 		a, b, c := w.manager("a", false), w.manager("b", false), w.manager("c", false)
 		stopA := w.run(a)
-		w.until("one has all", func() bool { return len(a.Held()) == partitions })
+		testwait.Until(w.t, "one has all", func() bool { return len(a.Held()) == partitions })
 		stopB := w.run(b)
 		w.run(c)
-		w.until("three have 3, 2 and 2", func() bool {
+		testwait.Until(w.t, "three have 3, 2 and 2", func() bool {
 			return len(a.Held()) == 3 && len(b.Held()) == 2 && len(c.Held()) == 2
 		})
 		seen := map[int]bool{}
@@ -128,9 +122,9 @@ func TestSharing(t *testing.T) {
 		if err := a.Leave(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		w.until("two have all after one left", func() bool { return len(b.Held())+len(c.Held()) == partitions })
+		testwait.Until(w.t, "two have all after one left", func() bool { return len(b.Held())+len(c.Held()) == partitions })
 		stopB() // it says nothing: dead
-		w.until("one has all after another died", func() bool { return len(c.Held()) == partitions })
+		testwait.Until(w.t, "one has all after another died", func() bool { return len(c.Held()) == partitions })
 		if len(b.Held()) != 0 || b.Valid(0) {
 			t.Error("a dead owner thinks its leases valid")
 		}
@@ -143,7 +137,7 @@ func TestFencing(t *testing.T) {
 	engines(t, func(t *testing.T, w *world) {
 		a, b := w.manager("a", false), w.manager("b", false)
 		stop := w.run(a)
-		w.until("one has all", func() bool { return len(a.Held()) == partitions })
+		testwait.Until(w.t, "one has all", func() bool { return len(a.Held()) == partitions })
 		old := a.Held()[0]
 		if old.NextOffset != -1 || old.TopicID != "" {
 			t.Fatalf("a first lease is %+v", old)
@@ -156,7 +150,7 @@ func TestFencing(t *testing.T) {
 		}
 		stop()
 		w.run(b)
-		w.until("the next has all", func() bool { return len(b.Held()) == partitions })
+		testwait.Until(w.t, "the next has all", func() bool { return len(b.Held()) == partitions })
 		now := b.Held()[0]
 		if now.NextOffset != 5 || now.TopicID != "topic" || now.Epoch != old.Epoch+1 {
 			t.Fatalf("the next lease is %+v", now)
@@ -179,11 +173,11 @@ func TestSole(t *testing.T) {
 	engines(t, func(t *testing.T, w *world) {
 		a, b := w.manager("a", true), w.manager("b", true)
 		stop := w.run(a)
-		w.until("the first has all", func() bool { return len(a.Held()) == partitions })
+		testwait.Until(w.t, "the first has all", func() bool { return len(a.Held()) == partitions })
 		old := a.Held()[0]
 		stop()
 		w.run(b)
-		w.until("the second has all", func() bool { return len(b.Held()) == partitions })
+		testwait.Until(w.t, "the second has all", func() bool { return len(b.Held()) == partitions })
 		if err := commit(t, a, old, 1); !errors.Is(err, ErrFenced) {
 			t.Fatalf("the first commits: %v", err)
 		}

@@ -26,7 +26,7 @@ func (m *Manager) makeRows(ctx context.Context) error {
 func (m *Manager) beat(ctx context.Context) error {
 	before, known := time.Now(), m.known()
 	var mine []Lease
-	share := 0
+	share, taken := 0, taking{}
 	err := m.o.DB.Write(ctx, func(tx *sqldb.Tx) error {
 		var err error
 		if share, err = m.join(ctx, tx); err != nil {
@@ -35,13 +35,15 @@ func (m *Manager) beat(ctx context.Context) error {
 		if mine, err = m.renew(ctx, tx); err != nil {
 			return err
 		}
-		taken, err := m.take(ctx, tx, share-len(mine))
-		mine = append(mine, taken...)
+		taken, err = m.take(ctx, tx, share-len(mine))
+		mine = append(mine, taken.leases...)
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	m.metrics.taken.Add(float64(len(taken.leases)))
+	m.metrics.takeovers.Add(float64(taken.over))
 	kept := mine[:0]
 	for _, l := range mine {
 		if h, ok := known[l.Partition]; ok && h.Epoch == l.Epoch && l.NextOffset < h.committed {
@@ -61,6 +63,7 @@ func (m *Manager) adopt(mine []Lease, share int, until time.Time) {
 	defer m.mu.Unlock()
 	now := make(map[int]held, len(mine))
 	changed := len(mine) != len(m.held)
+	m.metrics.lost.Add(float64(lost(m.held, mine)))
 	for _, l := range mine {
 		old, ok := m.held[l.Partition]
 		committed := l.NextOffset
@@ -115,11 +118,17 @@ func (m *Manager) renew(ctx context.Context, tx *sqldb.Tx) ([]Lease, error) {
 		m.o.TTL.Milliseconds(), m.o.Group, m.o.Owner)
 }
 
+// taking is what a beat took; over of it from owners that had not given it back.
+type taking struct {
+	leases []Lease
+	over   int
+}
+
 // take gets up to n partitions that nobody has, or a sole instance whatever it
 // has not.
-func (m *Manager) take(ctx context.Context, tx *sqldb.Tx, n int) ([]Lease, error) {
+func (m *Manager) take(ctx context.Context, tx *sqldb.Tx, n int) (t taking, err error) {
 	if n <= 0 {
-		return nil, nil
+		return t, nil
 	}
 	now := m.o.DB.Now()
 	free := "(owner = '' OR expiry < " + now + ")"
@@ -128,12 +137,34 @@ func (m *Manager) take(ctx context.Context, tx *sqldb.Tx, n int) ([]Lease, error
 	} else {
 		free += " AND owner <> $4"
 	}
+	left, err := m.left(ctx, tx)
+	if err != nil {
+		return t, err
+	}
 	// The condition stands twice: on PostgreSQL another instance may take a row
 	// between the choice and the update.
-	return leases(ctx, tx, `UPDATE lease_partitions SET owner = $1, address = $2, epoch = epoch + 1, expiry = `+now+` + $3
+	t.leases, err = leases(ctx, tx, `UPDATE lease_partitions SET owner = $1, address = $2, epoch = epoch + 1, expiry = `+now+` + $3
 		WHERE `+free+` AND group_name = $5 AND number IN
 		(SELECT number FROM lease_partitions WHERE `+free+` AND group_name = $5 ORDER BY number LIMIT $6)`+columns,
 		m.o.Owner, m.o.Address, m.o.TTL.Milliseconds(), m.o.Owner, m.o.Group, n)
+	for _, l := range t.leases {
+		if epoch, there := left[l.Partition]; there && epoch == l.Epoch-1 {
+			t.over++
+		}
+	}
+	return t, err
+}
+
+// left returns the epochs of others that have not given their partition back,
+// by partition: of those that take gets, their owners are gone.
+func (m *Manager) left(ctx context.Context, tx *sqldb.Tx) (map[int]int64, error) {
+	owned, err := leases(ctx, tx, "SELECT number, epoch, next_offset, topic_id FROM lease_partitions WHERE group_name = $1 AND owner <> '' AND owner <> $2",
+		m.o.Group, m.o.Owner)
+	epochs := make(map[int]int64, len(owned))
+	for _, l := range owned {
+		epochs[l.Partition] = l.Epoch
+	}
+	return epochs, err
 }
 
 func leases(ctx context.Context, tx *sqldb.Tx, text string, args ...any) ([]Lease, error) {

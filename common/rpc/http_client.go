@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/time/rate"
 
@@ -48,6 +49,8 @@ type ClientOptions struct {
 	// Secret is the servers' shared secret; MinSecret bytes at least.
 	Secret string
 	Logger *logrus.Entry
+	// Metrics may be nil.
+	Metrics prometheus.Registerer
 	// MaxRequest and MaxResponse bound bodies, in bytes; zero means the default.
 	MaxRequest, MaxResponse int64
 	// Timeout bounds a call with all its attempts; zero means DefaultCallTimeout.
@@ -76,9 +79,10 @@ const (
 // are safe for concurrent use.
 type HTTPClient struct {
 	ClientOptions
-	codec  *codec
-	client *http.Client
-	logged rate.Sometimes
+	codec   *codec
+	client  *http.Client
+	metrics *metrics
+	logged  rate.Sometimes
 }
 
 // NewHTTPClient makes a client; Close frees its connections.
@@ -89,8 +93,12 @@ func NewHTTPClient(o ClientOptions) (*HTTPClient, error) {
 	o.MaxRequest, o.MaxResponse = orDefault(o.MaxRequest, DefaultMaxRequest), orDefault(o.MaxResponse, DefaultMaxResponse)
 	o.Timeout = orDefault(o.Timeout, DefaultCallTimeout)
 	o.AttemptTimeout = orDefault(o.AttemptTimeout, DefaultAttemptTimeout)
+	m, err := newMetrics(o.Metrics, "client")
+	if err != nil {
+		return nil, fmt.Errorf("rpc: metrics: %w", err)
+	}
 	return &HTTPClient{
-		ClientOptions: o, codec: newCodec(), logged: rate.Sometimes{Interval: failuresLogged},
+		ClientOptions: o, codec: newCodec(), metrics: m, logged: rate.Sometimes{Interval: failuresLogged},
 		client: &http.Client{
 			// Nobody but the address asked gets the secret: no redirects, no
 			// proxies of the environment.
@@ -133,19 +141,25 @@ func (c *HTTPClient) Invoke(ctx context.Context, call Call) (any, error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
+	began := time.Now()
 	response, err := c.attempts(limited, call, buf.Bytes())
 	var unanswered *unansweredError
 	switch {
 	case err == nil:
+		c.metrics.ended(call, began, "")
 		return response, nil
 	case matrixerror.From(err) != nil:
+		c.metrics.ended(call, began, codeOf(err))
 		return nil, err
 	case ctx.Err() != nil:
+		c.metrics.ended(call, began, codeAbandoned)
 		return nil, fmt.Errorf("rpc: %s: %w", call, ctx.Err())
 	case errors.As(err, &unanswered):
+		c.metrics.ended(call, began, codeUnanswered)
 		c.logged.Do(func() { c.Logger.WithField("call", call).WithError(err).Warn("Another process does not answer") })
 		return nil, fmt.Errorf("rpc: %s: %w: %w", call, matrixerror.Unavailable(retryUnreachable, "A part of the server is not available, try again later"), err)
 	}
+	c.metrics.ended(call, began, codeInternal)
 	return nil, fmt.Errorf("rpc: %s: %w", call, err)
 }
 
@@ -165,6 +179,7 @@ func (c *HTTPClient) attempts(ctx context.Context, call Call, body []byte) (any,
 		if !again || last || !wait(ctx, nextAttempt<<(n-1)) {
 			return nil, &unansweredError{cause: errors.Join(failed...)}
 		}
+		c.metrics.repeated.WithLabelValues(call.Service, call.Method).Inc()
 	}
 }
 

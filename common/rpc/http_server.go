@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
@@ -50,6 +51,8 @@ type HandlerOptions struct {
 	// Secret is what callers have to know; MinSecret bytes at least.
 	Secret string
 	Logger *logrus.Entry
+	// Metrics may be nil.
+	Metrics prometheus.Registerer
 	// MaxRequest and MaxResponse bound bodies, in bytes; zero means the default.
 	MaxRequest, MaxResponse int64
 	// Timeout bounds a call; zero means DefaultCallTimeout.
@@ -65,10 +68,11 @@ type HandlerOptions struct {
 // httpHandler serves the methods of a Server to other processes.
 type httpHandler struct {
 	HandlerOptions
-	codec  *codec
-	secret [sha256.Size]byte
-	calls  chan struct{} // holds an element per call in progress
-	mux    *http.ServeMux
+	codec   *codec
+	secret  [sha256.Size]byte
+	calls   chan struct{} // holds an element per call in progress
+	metrics *metrics
+	mux     *http.ServeMux
 }
 
 // NewHTTPHandler makes the handler that serves a Server's methods to HTTPClients
@@ -80,9 +84,13 @@ func NewHTTPHandler(o HandlerOptions) (http.Handler, error) {
 	}
 	o.MaxRequest, o.MaxResponse = orDefault(o.MaxRequest, DefaultMaxRequest), orDefault(o.MaxResponse, DefaultMaxResponse)
 	o.Timeout, o.MaxCalls = orDefault(o.Timeout, DefaultCallTimeout), orDefault(o.MaxCalls, DefaultMaxCalls)
+	m, err := newMetrics(o.Metrics, "server")
+	if err != nil {
+		return nil, fmt.Errorf("rpc: metrics: %w", err)
+	}
 	h := &httpHandler{
 		HandlerOptions: o, codec: newCodec(), secret: sha256.Sum256([]byte(o.Secret)),
-		calls: make(chan struct{}, o.MaxCalls), mux: http.NewServeMux(),
+		calls: make(chan struct{}, o.MaxCalls), metrics: m, mux: http.NewServeMux(),
 	}
 	h.mux.HandleFunc("POST "+pathPrefix+"{service}/{method}", h.serve)
 	return h, nil
@@ -140,10 +148,12 @@ func (h *httpHandler) serve(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, http.StatusNotFound, fmt.Sprintf("no method %q in this process", call))
 		return
 	}
+	began := time.Now()
 	select {
 	case h.calls <- struct{}{}:
 		defer func() { <-h.calls }()
 	default:
+		h.metrics.ended(call, began, codeOverloaded)
 		h.fail(w, r, call, matrixerror.Unavailable(retryOverloaded, "The server is overloaded, try again later"))
 		return
 	}
@@ -156,18 +166,29 @@ func (h *httpHandler) serve(w http.ResponseWriter, r *http.Request) {
 	response, err := h.invoke(ctx, method, call)
 	switch {
 	case err != nil && r.Context().Err() != nil:
+		h.metrics.ended(call, began, codeAbandoned)
 		h.Logger.WithField("call", call).WithError(err).Debug("Call abandoned")
 		h.refuse(w, http.StatusServiceUnavailable, "the call was abandoned")
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
+		h.metrics.ended(call, began, codeTimeout)
 		h.Logger.WithField("call", call).WithError(err).Warn("Call took too long")
 		h.refuse(w, http.StatusGatewayTimeout, fmt.Sprintf("%s took longer than %s", call, h.Timeout))
 	case err != nil:
+		h.metrics.ended(call, began, codeOf(err))
 		h.fail(w, r, call, err)
-	case response == nil:
-		h.send(w, http.StatusNoContent, "", nil)
 	default:
-		h.answer(w, r, call, http.StatusOK, response)
+		h.metrics.ended(call, began, "")
+		h.succeed(w, r, call, response)
 	}
+}
+
+// succeed answers what a method returned without an error.
+func (h *httpHandler) succeed(w http.ResponseWriter, r *http.Request, call Call, response any) {
+	if response == nil {
+		h.send(w, http.StatusNoContent, "", nil)
+		return
+	}
+	h.answer(w, r, call, http.StatusOK, response)
 }
 
 // readRequest reads the body into request, or answers what is wrong with it.

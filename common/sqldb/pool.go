@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // maxStatements bounds the statements kept prepared on a connection.
@@ -37,6 +40,10 @@ type pool struct {
 	idle []*conn
 	// statements is the database's count.
 	statements *atomic.Int64
+	// waiting counts who waits for a connection now, waited how long those waited
+	// who had to.
+	waiting atomic.Int64
+	waited  prometheus.Observer
 }
 
 func newPool(db *sql.DB, connections int, statements *atomic.Int64) *pool {
@@ -50,10 +57,8 @@ func (p *pool) use(ctx context.Context, f func(*conn) error) error {
 	select {
 	case p.slots <- struct{}{}:
 	default:
-		select {
-		case p.slots <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := p.wait(ctx); err != nil {
+			return err
 		}
 	}
 	defer func() { <-p.slots }()
@@ -69,6 +74,29 @@ func (p *pool) use(ctx context.Context, f func(*conn) error) error {
 			return err
 		}
 	}
+}
+
+// wait waits for a connection that another one gives back.
+func (p *pool) wait(ctx context.Context) error {
+	began := time.Now()
+	p.waiting.Add(1)
+	defer func() {
+		p.waiting.Add(-1)
+		p.waited.Observe(time.Since(began).Seconds())
+	}()
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// open counts the connections that are open, those in use among them.
+func (p *pool) open() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.idle) + len(p.slots)
 }
 
 // take returns an idle connection, or opens one.

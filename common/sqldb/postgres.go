@@ -156,6 +156,7 @@ func (db *DB) writePostgres(ctx context.Context, f func(*Tx) error) error {
 		if !IsConflict(err) || attempt == maxAttempts {
 			return explain(err)
 		}
+		db.retried.Inc()
 		select { // so that those who met do not meet again
 		case <-time.After(rand.N(time.Duration(attempt) * time.Millisecond)):
 		case <-ctx.Done():

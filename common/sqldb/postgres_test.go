@@ -10,8 +10,11 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
+	"github.com/matrix-org/dendrite/common/telemetry/telemetrytest"
 )
 
 // onPostgres runs a test of what SQLite has not.
@@ -218,7 +221,10 @@ func outside(t *testing.T, db *sqldb.DB, text string) error {
 // TestConflict: of two transactions that wait for each other, one runs again.
 func TestConflict(t *testing.T) {
 	onPostgres(t, func(t *testing.T) {
-		db := sqldbtest.Open(t, filepath.Join(t.TempDir(), "t.db"))
+		registry := prometheus.NewRegistry()
+		o := sqldbtest.Options(t, filepath.Join(t.TempDir(), "t.db"))
+		o.Metrics, o.Store = registry, "s"
+		db := sqldbtest.OpenWith(t, o)
 		must(t, exec(t, db, "CREATE TABLE t (k BIGINT PRIMARY KEY, n BIGINT NOT NULL)"))
 		must(t, exec(t, db, "INSERT INTO t VALUES (1, 0), (2, 0)"))
 		var meet, wait sync.WaitGroup
@@ -248,6 +254,9 @@ func TestConflict(t *testing.T) {
 		wait.Wait()
 		if n := number(t, db, "SELECT sum(n) FROM t"); n != 4 || len(runs) < 3 {
 			t.Errorf("the sum is %d after %d runs", n, len(runs))
+		}
+		if n := telemetrytest.Values(t, registry)["dendrite_sqldb_retried_transactions_total{store=s}"]; n != float64(len(runs)-2) {
+			t.Errorf("%v transactions are said to have run again, after %d runs", n, len(runs))
 		}
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Options say which database to open.
@@ -30,6 +32,9 @@ type Options struct {
 	CacheBytes int64
 	// Maintenance opens also a database that is marked: for tools, see Mark.
 	Maintenance bool
+	// Metrics may be nil. Store is what they call the database.
+	Metrics prometheus.Registerer
+	Store   string
 }
 
 type engine int
@@ -47,6 +52,8 @@ type DB struct {
 	// durable says that each commit waits for the disk; PostgreSQL's.
 	durable    bool
 	statements *atomic.Int64
+	// retried counts transactions that ran again since they met others.
+	retried prometheus.Counter
 	// maintenance says that a mark is no hindrance.
 	maintenance bool
 	// writers is one connection on SQLite; on PostgreSQL it is readers.
@@ -64,10 +71,14 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		return nil, fmt.Errorf("sqldb: %q is neither file:… nor postgres://…", o.URL)
 	}
 	db, err := open(ctx, o)
-	if err == nil {
-		db.maintenance = o.Maintenance
+	if err != nil {
+		return nil, err
 	}
-	return db, err
+	db.maintenance = o.Maintenance
+	if err := db.measure(o); err != nil {
+		return nil, errors.Join(fmt.Errorf("sqldb: metrics: %w", err), db.Close())
+	}
+	return db, nil
 }
 
 // Write runs f in a transaction and commits it if f returns nil. On SQLite

@@ -40,6 +40,18 @@ type Place struct {
 	Wrong string `json:"wrong,omitzero"` // why the consumer cannot go on
 }
 
+// settledPlaces are the places once no server runs, with all tables as they are
+// now.
+func (i *Installation) settledPlaces(ctx context.Context) ([]Place, error) {
+	if err := i.prepare(ctx); err != nil {
+		return nil, err
+	}
+	if err := i.stopped(ctx); err != nil {
+		return nil, err
+	}
+	return i.places(ctx)
+}
+
 // places returns all places of all stores, compared with the log if it is open.
 func (i *Installation) places(ctx context.Context) ([]Place, error) {
 	var out []Place

@@ -14,13 +14,7 @@ import (
 // Rebuild empties a consumer's view, so that it is built anew at the next start.
 // What no log can restore stays.
 func Rebuild(ctx context.Context, i *Installation, consumer string, out io.Writer) error {
-	if err := i.prepare(ctx); err != nil {
-		return err
-	}
-	if err := i.stopped(ctx); err != nil {
-		return err
-	}
-	places, err := i.places(ctx)
+	places, err := i.settledPlaces(ctx)
 	if err != nil {
 		return err
 	}

@@ -24,13 +24,7 @@ type Reset struct {
 // ResetPlaces shows what is wrong with the places of consumers, and sets those
 // chosen to another one (design rule 2: an operator decides).
 func ResetPlaces(ctx context.Context, i *Installation, r Reset, out io.Writer) error {
-	if err := i.prepare(ctx); err != nil {
-		return err
-	}
-	if err := i.stopped(ctx); err != nil {
-		return err
-	}
-	places, err := i.places(ctx)
+	places, err := i.settledPlaces(ctx)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 )
@@ -29,9 +30,12 @@ func (l *Log) Append(ctx context.Context, messages ...eventlog.Message) ([]int64
 	// One call that is larger than all the room has it for itself.
 	call.weight = min(call.weight, l.o.BufferBytes)
 	call.pending.Store(int64(len(messages)))
+	began := time.Now()
 	offsets, err := l.await(ctx, call, messages, targets)
 	if err != nil {
 		l.metrics.refused.Inc()
+	} else {
+		l.metrics.appendSeconds.Observe(time.Since(began).Seconds())
 	}
 	return offsets, err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/matrix-org/dendrite/common/eventlog/kafka"
 	"github.com/matrix-org/dendrite/common/eventlog/kafka/kafkatest"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/testwait"
 )
 
 const consumed = 4 // partitions
@@ -116,19 +117,19 @@ func TestConsumer(t *testing.T) {
 		}
 		return n
 	}
-	until(t, "two share", func() bool { return valid(one) == consumed/2 && valid(two) == consumed/2 })
+	testwait.Until(t, "two share", func() bool { return valid(one) == consumed/2 && valid(two) == consumed/2 })
 	add(1)
-	until(t, "both take their records", taken(each))
+	testwait.Until(t, "both take their records", taken(each))
 	// Without its store it can neither commit nor hand over, as if it had died.
 	if err := one.db.Close(); err != nil {
 		t.Fatal(err)
 	}
 	one.stop()
 	add(2)
-	until(t, "the other takes the rest", taken(2*each))
+	testwait.Until(t, "the other takes the rest", taken(2*each))
 	<-one.done // however it ended
 	add(3)
-	until(t, "the other goes on", taken(3*each))
+	testwait.Until(t, "the other goes on", taken(3*each))
 	seen(t, b, log)
 	two.stop()
 	if err := <-two.done; err != nil {
@@ -144,7 +145,7 @@ func seen(t *testing.T, b kafkatest.Broker, log *kafka.Log) {
 	t.Helper()
 	admin := operator(t, b)
 	for p := range consumed {
-		until(t, "everything is trimmed and reported", func() bool {
+		testwait.Until(t, "everything is trimmed and reported", func() bool {
 			start, end, err := log.Bounds(t.Context(), "input", p)
 			if err != nil {
 				t.Fatal(err)

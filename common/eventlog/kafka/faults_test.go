@@ -5,37 +5,30 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/eventlog/kafka"
 	"github.com/matrix-org/dendrite/common/eventlog/kafka/kafkatest"
+	"github.com/matrix-org/dendrite/common/telemetry/telemetrytest"
+	"github.com/matrix-org/dendrite/common/testwait"
 )
-
-// until waits for a condition.
-func until(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	tick, late := time.NewTicker(10*time.Millisecond), time.After(2*time.Minute)
-	defer tick.Stop()
-	for !f() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatal("not in time: " + what)
-		}
-	}
-}
 
 // load appends numbers to partitions, and reads them, whatever breaks.
 type load struct {
 	t    *testing.T
 	log  *kafka.Log
 	stop atomic.Bool
-	wg   sync.WaitGroup
-	of   [loadPartitions]struct {
+	wg   sync.WaitGroup // of readers
+	// writers end by themselves after stop.
+	writers sync.WaitGroup
+	of      [loadPartitions]struct {
 		acked, failed atomic.Int64
 		offsets       []int64 // of the number at its index, once acknowledged
 		seen          []int64 // by the reader, by offset
@@ -50,9 +43,9 @@ func startLoad(t *testing.T, log *kafka.Log) *load {
 	w := &load{t: t, log: log}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
-	t.Cleanup(func() { w.stop.Store(true); cancel(); w.wg.Wait() })
+	t.Cleanup(func() { w.stop.Store(true); cancel(); w.writers.Wait(); w.wg.Wait() })
 	for p := range loadPartitions {
-		w.wg.Go(func() { w.write(p) })
+		w.writers.Go(func() { w.write(p) })
 		w.wg.Go(func() { w.read(ctx, p) })
 	}
 	return w
@@ -111,7 +104,7 @@ func (w *load) goesOn(more int64) {
 	for p := range want {
 		want[p] = w.of[p].acked.Load() + more
 	}
-	until(w.t, "appends go on", func() bool { return w.every(func(p int) bool { return w.of[p].acked.Load() >= want[p] }) })
+	testwait.Until(w.t, "appends go on", func() bool { return w.every(func(p int) bool { return w.of[p].acked.Load() >= want[p] }) })
 }
 
 // fails waits until appends to each partition have failed.
@@ -121,8 +114,8 @@ func (w *load) fails() {
 	for p := range was {
 		was[p] = w.of[p].failed.Load()
 	}
-	until(w.t, "appends fail", func() bool { return w.every(func(p int) bool { return w.of[p].failed.Load() > was[p] }) })
-	until(w.t, "the log says so", func() bool { return errors.Is(w.log.Failed(), eventlog.ErrUnavailable) })
+	testwait.Until(w.t, "appends fail", func() bool { return w.every(func(p int) bool { return w.of[p].failed.Load() > was[p] }) })
+	testwait.Until(w.t, "the log says so", func() bool { return errors.Is(w.log.Failed(), eventlog.ErrUnavailable) })
 }
 
 func (w *load) every(f func(p int) bool) bool {
@@ -139,12 +132,11 @@ func (w *load) every(f func(p int) bool) bool {
 func (w *load) check() {
 	w.t.Helper()
 	w.stop.Store(true)
-	until(w.t, "brokers answer again", func() bool { return w.log.Failed() == nil })
+	testwait.Until(w.t, "brokers answer again", func() bool { return w.log.Failed() == nil })
 	w.goesOn(0)
+	w.writers.Wait() // the last appends
 	ends := make([]int64, loadPartitions)
 	for p := range ends {
-		n := w.of[p].acked.Load()
-		until(w.t, "the last append ends", func() bool { m := w.of[p].acked.Load(); same := m == n; n = m; return same })
 		var err error
 		if _, ends[p], err = w.log.Bounds(w.t.Context(), "load", p); err != nil {
 			w.t.Fatal(err)
@@ -207,13 +199,31 @@ func (w *load) drain(ends []int64) {
 func TestBrokerAway(t *testing.T) {
 	t.Parallel() // it has brokers of its own, and mostly waits for them
 	cluster := kafkatest.StartCluster(t)
-	log := open(t, cluster.Broker, func(o *kafka.Options) { o.AppendTimeout, o.RequestTimeout = time.Second, time.Second })
+	registry := prometheus.NewRegistry()
+	log := open(t, cluster.Broker, func(o *kafka.Options) {
+		o.AppendTimeout, o.RequestTimeout, o.Metrics = time.Second, time.Second, registry
+	})
 	w := startLoad(t, log)
 	w.goesOn(50)
 	for _, end := range []func(int){cluster.Stop, cluster.Kill} {
 		end(1)
 		w.fails()
 		away(t, log)
+		shows := telemetrytest.Values(t, registry)
+		for _, operation := range []string{"append", "fetch", "request"} {
+			failed := 0.0
+			for name, n := range shows { // an append may hear that there is no leader before the connection ends
+				if strings.HasPrefix(name, "dendrite_kafka_errors_total{") && strings.HasSuffix(name, ",operation="+operation+"}") {
+					failed += n
+				}
+			}
+			if failed == 0 {
+				t.Errorf("no %s is known to have failed", operation)
+			}
+		}
+		if shows["dendrite_kafka_available"] != 0 {
+			t.Error("brokers are said to be available")
+		}
 		cluster.Restart(1)
 		w.goesOn(50)
 	}
@@ -261,7 +271,7 @@ func TestBounded(t *testing.T) {
 	}
 	wg.Wait()
 	cluster.Restart(1)
-	until(t, "appends go on", func() bool {
+	testwait.Until(t, "appends go on", func() bool {
 		_, err := log.Append(t.Context(), eventlog.Message{Topic: "a", Value: []byte("last")})
 		return err == nil
 	})

@@ -150,6 +150,7 @@ func (f *fetcher) fetch(from map[*tail]int64) {
 		answer, err = broker.Fetch(request)
 	}
 	var damaged sarama.PacketDecodingError
+	f.log.metrics.answered(answer, err)
 	if err != nil {
 		f.conn.drop(broker)
 		f.log.suspect()
@@ -180,7 +181,7 @@ func (f *fetcher) answered(t *tail, from int64, block *sarama.FetchResponseBlock
 		if t.active && t.next == from {
 			t.failures = 0
 			t.add(c, f.log.fetchers.limit())
-			topic.wakeAll()
+			topic.wake.All()
 		}
 		topic.mu.Unlock()
 		f.log.metrics.fetched.Add(float64(len(c.records)))
@@ -197,7 +198,7 @@ func (f *fetcher) leave(t *tail, end bool) {
 	defer t.p.topic.mu.Unlock()
 	if end {
 		t.reset()
-		t.p.topic.wakeAll()
+		t.p.topic.wake.All()
 	}
 	if t.active {
 		t.failures++

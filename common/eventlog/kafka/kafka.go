@@ -57,7 +57,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	}
 	l := &Log{o: o, config: config, logger: o.Logger, topics: map[string]*topic{}, checks: make(chan struct{}, 1)}
 	l.router, l.producer, l.fetchers = newRouter(l), newProducer(l), newFetchers(l)
-	if l.metrics, err = newMetrics(o.Metrics, func() float64 { return float64(l.fetchers.followed.Load()) }); err != nil {
+	if l.metrics, err = newMetrics(o.Metrics, l); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	if l.client, err = l.connect(ctx); err != nil {
@@ -278,7 +278,7 @@ func (l *Log) forget(t *topic) {
 	for _, p := range t.partitions {
 		p.tail.reset()
 	}
-	t.wakeAll()
+	t.wake.All()
 	t.mu.Unlock()
 }
 
@@ -299,7 +299,7 @@ func (l *Log) Close() error {
 	l.mu.RLock()
 	for _, t := range l.topics {
 		t.mu.Lock()
-		t.wakeAll()
+		t.wake.All()
 		t.mu.Unlock()
 	}
 	l.mu.RUnlock()

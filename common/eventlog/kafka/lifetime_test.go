@@ -12,6 +12,8 @@ import (
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/eventlog/kafka"
 	"github.com/matrix-org/dendrite/common/eventlog/kafka/kafkatest"
+	"github.com/matrix-org/dendrite/common/telemetry/telemetrytest"
+	"github.com/matrix-org/dendrite/common/testwait"
 )
 
 // ours are the goroutines of the package and of sarama.
@@ -68,7 +70,7 @@ func TestClose(t *testing.T) {
 	for range 50 {
 		want += int64(<-acked)
 	}
-	until(t, "goroutines end", func() bool { return len(ours()) <= before })
+	testwait.Until(t, "goroutines end", func() bool { return len(ours()) <= before })
 	log = open(t, b, nil)
 	ensure(t, log, spec)
 	got := int64(0)
@@ -132,31 +134,20 @@ func TestIdle(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	log := open(t, kafkatest.Start(t), func(o *kafka.Options) { o.IdleAfter, o.Metrics = 10*time.Millisecond, registry })
 	ensure(t, log, eventlog.TopicSpec{Name: "a", Partitions: 2})
-	followed := func() float64 {
-		families, err := registry.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range families {
-			if f.GetName() == "dendrite_kafka_followed_partitions" {
-				return f.GetMetric()[0].GetGauge().GetValue()
-			}
-		}
-		return -1
-	}
+	followed := func() float64 { return telemetrytest.Values(t, registry)["dendrite_kafka_followed_partitions"] }
 	for round := range int64(3) {
 		got := make(chan error, 1)
 		go func() {
 			_, err := log.Read(t.Context(), "a", 1, round, 1)
 			got <- err
 		}()
-		until(t, "it is followed", func() bool { return followed() == 1 })
+		testwait.Until(t, "it is followed", func() bool { return followed() == 1 })
 		if _, err := log.Append(t.Context(), eventlog.Message{Topic: "a", Partition: 1, Value: []byte("x")}); err != nil {
 			t.Fatal(err)
 		}
 		if err := <-got; err != nil {
 			t.Fatal(err)
 		}
-		until(t, "it is not followed any more", func() bool { return followed() == 0 })
+		testwait.Until(t, "it is not followed any more", func() bool { return followed() == 0 })
 	}
 }

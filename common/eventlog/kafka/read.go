@@ -101,7 +101,7 @@ func (r *reading) look(out map[int][]eventlog.Record) (behind []*partition, wake
 			behind = append(behind, p)
 		}
 	}
-	return behind, r.topic.waitChannel()
+	return behind, r.topic.wake.Channel()
 }
 
 // stay changes the number of readers that wait.
@@ -244,9 +244,11 @@ func (l *Log) fetchBehind(ctx context.Context, id int32, request *sarama.FetchRe
 	return outside(ctx, l, func() (*sarama.FetchResponse, error) {
 		broker, err := c.get()
 		if err != nil {
+			l.metrics.failed("fetch", err)
 			return nil, err
 		}
 		answer, err := broker.Fetch(request)
+		l.metrics.answered(answer, err)
 		if err != nil {
 			c.drop(broker)
 		}

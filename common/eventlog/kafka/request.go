@@ -54,6 +54,7 @@ func request[T any](ctx context.Context, l *Log, what string, f func() (T, error
 			return value, fmt.Errorf("kafka: %s: %w", what, worded(err))
 		}
 		last = err
+		l.metrics.failed("request", err)
 		l.suspect()
 		if pause(limited, wait) == nil {
 			l.spawn(func() { _ = l.client.RefreshMetadata() }) // its failure is the next try's

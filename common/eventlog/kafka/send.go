@@ -95,6 +95,7 @@ func (s *sender) send(all []sending) {
 		}
 		answer, err = broker.Produce(request)
 	}
+	s.producer.log.metrics.sent(all, err)
 	if err != nil {
 		s.conn.drop(broker)
 		s.producer.log.suspect()
@@ -176,6 +177,7 @@ func notNil(b []byte) []byte {
 // answered deals with what a broker says of a batch. producer.mu is held.
 func (s *sender) answered(a sending, block *sarama.ProduceResponseBlock) {
 	o := a.o
+	s.producer.log.metrics.failed("append", block.Err)
 	switch err := block.Err; {
 	case errors.Is(err, sarama.ErrNoError):
 		o.finish(block.Offset, nil)

@@ -34,9 +34,6 @@ type chunk struct {
 	bytes   int64
 }
 
-// tailOverhead is what a record in memory costs beside its bytes.
-const tailOverhead = 96
-
 // newChunk takes the records from an offset on out of what a broker sent, which
 // holds whole batches. What is not ours to see (control records) is passed over.
 func newChunk(sets []*sarama.Records, from int64) chunk {
@@ -78,7 +75,7 @@ func newChunk(sets []*sarama.Records, from int64) chunk {
 		}
 		c.records = append(c.records, eventlog.Record{Offset: b.FirstOffset + r.OffsetDelta, Time: at, Key: keep(r.Key), Value: keep(r.Value)})
 	})
-	c.bytes = int64(bytes + tailOverhead*(count+1))
+	c.bytes = int64(bytes + eventlog.RecordOverhead*(count+1))
 	return c
 }
 

@@ -25,9 +25,8 @@ type topic struct {
 	missing    time.Time // since when brokers do not know it; watch's alone
 
 	mu sync.Mutex // guards the partitions' tails
-	// wake is closed when any tail gets records, and made anew by the next
-	// reader who waits; nil while nobody does.
-	wake chan struct{}
+	// wake is for when any tail gets records.
+	wake eventlog.Wakeup
 }
 
 type partition struct {
@@ -35,20 +34,6 @@ type partition struct {
 	number int32
 	outbox outbox
 	tail   tail
-}
-
-func (t *topic) waitChannel() chan struct{} {
-	if t.wake == nil {
-		t.wake = make(chan struct{})
-	}
-	return t.wake
-}
-
-func (t *topic) wakeAll() {
-	if t.wake != nil {
-		close(t.wake)
-		t.wake = nil
-	}
 }
 
 // The largest batch of records, which is Kafka's default.

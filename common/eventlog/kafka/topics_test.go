@@ -12,6 +12,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/eventlog/kafka/kafkatest"
+	"github.com/matrix-org/dendrite/common/testwait"
 )
 
 // operator is another client of the same brokers.
@@ -141,7 +142,7 @@ func TestAnew(t *testing.T) {
 	if err := admin.DeleteTopic(b.Prefix + "a"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "another log makes the topic anew", func() bool {
+	testwait.Until(t, "another log makes the topic anew", func() bool {
 		info, err := open(t, b, nil).EnsureTopic(t.Context(), spec)
 		return err == nil && info.ID != old.ID
 	})
