@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -125,6 +126,33 @@ func TestOneQuestionForState(t *testing.T) {
 		w.must("alice", "GET", "/rooms/"+room+path, "")
 		if counted.calls != 1 {
 			t.Errorf("%s: %d calls", path, counted.calls)
+		}
+	}
+}
+
+// TestJoinByProfileOfToken: a join takes the profile that came with the token, and
+// asks for it where none came.
+func TestJoinByProfileOfToken(t *testing.T) {
+	w := newWorld(t)
+	room := w.create("alice", `{"preset":"public_chat"}`)
+	counted := &countedRooms{Caller: w.caller}
+	w.edge = w.edgeOver(counted)
+	w.device("bob").Profile = &httpapi.Profile{DisplayName: "Told", AvatarURL: "mxc://a/b"}
+	for _, c := range []struct {
+		user, want string
+		calls      int
+	}{
+		{"bob", "Told mxc://a/b", 1}, // the terms
+		{"carol", "C <nil>", 2},      // and the profile
+	} {
+		counted.calls = 0
+		w.must(c.user, "POST", "/join/"+room, "")
+		if counted.calls != c.calls {
+			t.Errorf("%s: %d calls", c.user, counted.calls)
+		}
+		content := w.must("alice", "GET", "/rooms/"+room+"/state/m.room.member/@"+c.user+":test", "").body
+		if got := fmt.Sprint(content["displayname"], " ", content["avatar_url"]); got != c.want {
+			t.Errorf("%s joined as %s, want %s", c.user, got, c.want)
 		}
 	}
 }
