@@ -24,13 +24,13 @@ type view struct {
 	joined  bool
 }
 
-// request makes the query for the state seen through the view.
-func (v view) request(roomID string) *api.StateRequest {
-	req := &api.StateRequest{RoomID: roomID}
+// of makes a query of the current state one of the state seen through the view.
+func (v view) of(req *api.StateRequest) *api.StateRequest {
+	seen := *req
 	if !v.current {
-		req.AtSeq = v.atSeq
+		seen.AtSeq = v.atSeq
 	}
-	return req
+	return &seen
 }
 
 // viewOf decides what state of a room a user may read: members the current

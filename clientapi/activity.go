@@ -32,10 +32,15 @@ func (s *Server) reporting(list []httpapi.Endpoint) []httpapi.Endpoint {
 	return list
 }
 
+// active does not wait until that is written: nobody who is answered reads it.
 func (s *Server) active(r *httpapi.Request) {
-	err := s.activity.Report(r.Context(), userapi.Activity{UserID: r.Device.UserID, DeviceID: r.Device.DeviceID,
+	err := s.activity.Note(userapi.Activity{UserID: r.Device.UserID, DeviceID: r.Device.DeviceID,
 		TS: time.Now().UnixMilli(), IP: r.RemoteIP, Active: true})
-	if err != nil && r.Context().Err() == nil {
-		s.logger.WithError(err).Warn("Activity cannot be reported now")
+	if err != nil {
+		s.unreported(err)
 	}
+}
+
+func (s *Server) unreported(err error) {
+	s.logger.WithError(err).Warn("Activity cannot be reported now")
 }

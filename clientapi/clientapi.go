@@ -107,6 +107,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { s.resumeUpgrades(ctx); return nil })
 	group.Go(func() error { s.runJobs(ctx); return nil })
 	group.Go(func() error { s.runDelayed(ctx); return nil })
+	group.Go(func() error { s.activity.Run(ctx, s.unreported); return nil })
 	return group.Wait()
 }
 

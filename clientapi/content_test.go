@@ -121,27 +121,6 @@ func TestSplitRedacts(t *testing.T) {
 	}
 }
 
-func TestWanted(t *testing.T) {
-	tests := []struct {
-		membership, only, not string
-		want                  bool
-	}{
-		{"join", "", "", true},
-		{"join", "join", "", true},
-		{"leave", "join", "", false},
-		{"leave", "", "leave", false},
-		{"join", "", "leave", true},
-		{"join", "join", "join", true},    // is join, or is not join
-		{"invite", "join", "leave", true}, // is not leave
-		{"leave", "join", "leave", false},
-	}
-	for _, tt := range tests {
-		if got := wanted(tt.membership, tt.only, tt.not); got != tt.want {
-			t.Errorf("%+v: %v", tt, got)
-		}
-	}
-}
-
 // builtEvent makes an event of a room that is upgraded.
 func builtEvent(t *testing.T, v gomatrixserverlib.RoomVersion, typ, sender, content string) *gomatrixserverlib.Event {
 	t.Helper()

@@ -145,7 +145,7 @@ func (s *Server) planRoom(ctx context.Context, d *httpapi.Device, req *createReq
 	if err := s.begin(plan, d.UserID, content, seed); err != nil {
 		return nil, err
 	}
-	creator, err := s.profiled(ctx, d.UserID, memberContent{Membership: "join"})
+	creator, err := s.ownProfile(ctx, d, memberContent{Membership: "join"})
 	if err != nil {
 		return nil, err
 	}

@@ -261,5 +261,8 @@ func unmarshalObject(raw jsontext.Value, out *map[string]jsontext.Value, name st
 	return nil
 }
 
-// quote makes a JSON string of what is known to be UTF-8.
-func quote(s string) jsontext.Value { return appendQuoted(nil, s) }
+// quote makes a JSON string of what is known to be UTF-8; what is not is replaced.
+func quote(s string) jsontext.Value {
+	quoted, _ := jsontext.AppendQuote(nil, s) // the error only says that it replaced something
+	return quoted
+}

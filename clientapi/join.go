@@ -77,7 +77,7 @@ func (s *Server) join(r *httpapi.Request, roomID string) (any, error) {
 	if content.AuthorisedVia, err = s.mayJoin(ctx, r.Device, roomID, current, terms); err != nil {
 		return nil, err
 	}
-	if content, err = s.profiled(ctx, r.Device.UserID, content); err != nil {
+	if content, err = s.ownProfile(ctx, r.Device, content); err != nil {
 		return nil, err
 	}
 	event, err := memberEvent(r.Device.UserID, r.Device.UserID, content)
@@ -237,7 +237,7 @@ func (s *Server) knock(r *httpapi.Request) (any, error) {
 	if _, err := s.membership(ctx, roomID, r.Device.UserID); err != nil {
 		return nil, unknownRoom(err)
 	}
-	content, err := s.profiled(ctx, r.Device.UserID, memberContent{Membership: "knock", Reason: req.Reason})
+	content, err := s.ownProfile(ctx, r.Device, memberContent{Membership: "knock", Reason: req.Reason})
 	if err != nil {
 		return nil, err
 	}

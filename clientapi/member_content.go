@@ -6,6 +6,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	roomserver "github.com/matrix-org/dendrite/roomserver/api"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
@@ -51,5 +52,15 @@ func (s *Server) profiled(ctx context.Context, userID string, content memberCont
 	}
 	content.DisplayName = profile.String("displayname")
 	content.AvatarURL = profile.String("avatar_url")
+	return content, nil
+}
+
+// ownProfile adds the profile of who asks: that which came with the token, or else
+// it is asked for.
+func (s *Server) ownProfile(ctx context.Context, d *httpapi.Device, content memberContent) (memberContent, error) {
+	if d.Profile == nil {
+		return s.profiled(ctx, d.UserID, content)
+	}
+	content.DisplayName, content.AvatarURL = d.Profile.DisplayName, d.Profile.AvatarURL
 	return content, nil
 }

@@ -1,6 +1,9 @@
 package clientapi
 
 import (
+	"context"
+	"slices"
+
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/httpapi"
@@ -25,40 +28,39 @@ func (s *Server) getMembers(r *httpapi.Request) (any, error) {
 			return nil, matrixerror.InvalidParam("%q is not a membership", m)
 		}
 	}
-	view, err := s.viewOf(ctx, roomID, r.Device.UserID)
+	form := clientForm(r.Device)
+	form.Membership, form.NotMembership = only, not
+	req := &api.StateRequest{RoomID: roomID, Types: []string{typeMember}, Client: form}
+	var res *api.StateResponse
+	if at := r.QueryString("at"); at != "" {
+		res, err = s.stateSeenAt(ctx, r.Device.UserID, req, at)
+	} else {
+		res, err = s.stateSeen(ctx, r.Device.UserID, req)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if at := r.QueryString("at"); at != "" {
-		if view, err = s.viewAt(ctx, roomID, r.Device.UserID, view, at); err != nil {
-			return nil, err
-		}
+	members, err := s.rendered(ctx, roomID, res, form)
+	if err != nil {
+		return nil, err
 	}
-	req := view.request(roomID)
-	req.Types = []string{typeMember}
-	res, err := api.QueryState.Call(ctx, s.caller, req)
+	return jsontext.Value(slices.Concat([]byte(`{"chunk":`), members, []byte{'}'})), nil
+}
+
+// stateSeenAt asks for the state as of a token, as the user may see it.
+func (s *Server) stateSeenAt(ctx context.Context, userID string, req *api.StateRequest, token string) (*api.StateResponse, error) {
+	view, err := s.viewOf(ctx, req.RoomID, userID)
+	if err != nil {
+		return nil, err
+	}
+	if view, err = s.viewAt(ctx, req.RoomID, userID, view, token); err != nil {
+		return nil, err
+	}
+	res, err := api.QueryState.Call(ctx, s.caller, view.of(req))
 	if err != nil {
 		return nil, hideUnknown(err)
 	}
-	members := make([]*api.StoredEvent, 0, len(res.Events))
-	for _, e := range res.Events {
-		if wanted(e.Membership(), only, not) {
-			members = append(members, e)
-		}
-	}
-	out, err := s.clientEvents(ctx, r.Device, roomID, []byte(`{"chunk":`), members)
-	if err != nil {
-		return nil, err
-	}
-	return jsontext.Value(append(out, '}')), nil
-}
-
-// wanted applies membership and not_membership, which make an "or".
-func wanted(membership, only, not string) bool {
-	if only == "" && not == "" {
-		return true
-	}
-	return only != "" && membership == only || not != "" && membership != not
+	return res, nil
 }
 
 // joinedMember is a member in the answer of joined_members.

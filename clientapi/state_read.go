@@ -2,7 +2,6 @@ package clientapi
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -16,20 +15,16 @@ import (
 // getState serves GET /rooms/{roomId}/state.
 // spec: client-server-api §get_matrixclientv3roomsroomidstate
 func (s *Server) getState(r *httpapi.Request) (any, error) {
-	ctx := r.Context()
 	roomID, err := pathRoomID(r)
 	if err != nil {
 		return nil, err
 	}
-	view, err := s.viewOf(ctx, roomID, r.Device.UserID)
+	form := clientForm(r.Device)
+	res, err := s.stateSeen(r.Context(), r.Device.UserID, &api.StateRequest{RoomID: roomID, Client: form})
 	if err != nil {
 		return nil, err
 	}
-	res, err := api.QueryState.Call(ctx, s.caller, view.request(roomID))
-	if err != nil {
-		return nil, hideUnknown(err)
-	}
-	return s.clientEvents(ctx, r.Device, roomID, nil, res.Events)
+	return s.rendered(r.Context(), roomID, res, form)
 }
 
 // getStateEvent serves GET /rooms/{roomId}/state/{eventType}/{stateKey} and its
@@ -45,101 +40,75 @@ func (s *Server) getStateEvent(r *httpapi.Request) (any, error) {
 	if format != "" && format != "content" && format != "event" {
 		return nil, matrixerror.InvalidParam("format is content or event")
 	}
-	view, err := s.viewOf(ctx, roomID, r.Device.UserID)
+	form := clientForm(r.Device)
+	req := &api.StateRequest{RoomID: roomID, Keys: []gomatrixserverlib.StateKey{{Type: r.PathValue("eventType"), StateKey: r.PathValue("stateKey")}}}
+	if format == "event" {
+		req.Client = form
+	}
+	res, err := s.stateSeen(ctx, r.Device.UserID, req)
 	if err != nil {
 		return nil, err
 	}
-	req := view.request(roomID)
-	req.Keys = []gomatrixserverlib.StateKey{{Type: r.PathValue("eventType"), StateKey: r.PathValue("stateKey")}}
-	res, err := api.QueryState.Call(ctx, s.caller, req)
+	if format != "event" {
+		if len(res.Events) == 0 {
+			return nil, errNoSuchState()
+		}
+		return res.Events[0].Content(), nil
+	}
+	list, err := s.rendered(ctx, roomID, res, form)
+	if err != nil {
+		return nil, err
+	}
+	event := list[1 : len(list)-1] // the only one of the array
+	if len(event) == 0 {
+		return nil, errNoSuchState()
+	}
+	return event, nil
+}
+
+func errNoSuchState() error { return matrixerror.NotFound("The room has no such state") }
+
+// stateSeen asks for state of a room as the user may see it. Members have it with
+// one question.
+func (s *Server) stateSeen(ctx context.Context, userID string, req *api.StateRequest) (*api.StateResponse, error) {
+	current := *req
+	current.IfJoined = userID
+	res, err := api.QueryState.Call(ctx, s.caller, &current)
 	if err != nil {
 		return nil, hideUnknown(err)
 	}
-	if len(res.Events) == 0 {
-		return nil, matrixerror.NotFound("The room has no such state")
+	if res.Joined {
+		return res, nil
 	}
-	if format != "event" {
-		return res.Events[0].Content(), nil
-	}
-	list, err := s.redactions(ctx, roomID, res.Events)
+	view, err := s.viewOf(ctx, req.RoomID, userID)
 	if err != nil {
 		return nil, err
 	}
-	return jsontext.Value(appendClientEvent(nil, r.Device, res.Events[0], list, time.Now().UnixMilli())), nil
+	if res, err = api.QueryState.Call(ctx, s.caller, view.of(req)); err != nil {
+		return nil, hideUnknown(err)
+	}
+	return res, nil
 }
 
-// clientEvents renders events for a client as a JSON array behind prefix, which
-// may be nil.
-func (s *Server) clientEvents(ctx context.Context, d *httpapi.Device, roomID string, prefix []byte, events []*api.StoredEvent) (jsontext.Value, error) {
-	redactions, err := s.redactions(ctx, roomID, events)
-	if err != nil {
-		return nil, err
+func clientForm(d *httpapi.Device) *api.ClientForm {
+	return &api.ClientForm{UserID: d.UserID, DeviceID: d.DeviceID, Now: time.Now().UnixMilli()}
+}
+
+// rendered is the JSON array of the events of an answer, of which a room server
+// of v0.1.0 only has the events.
+func (s *Server) rendered(ctx context.Context, roomID string, res *api.StateResponse, form *api.ClientForm) (jsontext.Value, error) {
+	if res.Rendered != nil {
+		return res.Rendered, nil
 	}
-	size := len(prefix) + 2
-	for _, e := range events {
-		size += len(e.JSON()) + 128
-	}
-	out := append(append(make([]byte, 0, size), prefix...), '[')
-	now := time.Now().UnixMilli()
-	for i, e := range events {
-		if i > 0 {
-			out = append(out, ',')
+	redactions := map[string]*api.StoredEvent{}
+	if ids := api.RedactedBy(res.Events); ids != nil {
+		found, err := api.QueryEvents.Call(ctx, s.caller, &api.EventsRequest{RoomID: roomID, EventIDs: ids})
+		if err != nil {
+			return nil, err
 		}
-		out = appendClientEvent(out, d, e, redactions, now)
-	}
-	return append(out, ']'), nil
-}
-
-// redactions fetches the events that redacted some of these.
-func (s *Server) redactions(ctx context.Context, roomID string, events []*api.StoredEvent) (map[string]*api.StoredEvent, error) {
-	var ids []string
-	for _, e := range events {
-		if e.RedactedBy != "" {
-			ids = append(ids, e.RedactedBy)
+		for _, e := range found.Events {
+			redactions[e.EventID()] = e
 		}
 	}
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	res, err := api.QueryEvents.Call(ctx, s.caller, &api.EventsRequest{RoomID: roomID, EventIDs: ids})
-	if err != nil {
-		return nil, err
-	}
-	found := make(map[string]*api.StoredEvent, len(res.Events))
-	for _, e := range res.Events {
-		found[e.EventID()] = e
-	}
-	return found, nil
-}
-
-// appendClientEvent appends an event as its reader gets it.
-// spec: client-server-api §room-event-format
-func appendClientEvent(dst []byte, d *httpapi.Device, e *api.StoredEvent, redactions map[string]*api.StoredEvent, now int64) []byte {
-	unsigned := make([]byte, 0, 96)
-	unsigned = append(unsigned, `{"age":`...)
-	unsigned = strconv.AppendInt(unsigned, max(0, now-e.OriginServerTS()), 10)
-	if e.ReplacesState != "" {
-		unsigned = append(unsigned, `,"replaces_state":`...)
-		unsigned = appendQuoted(unsigned, e.ReplacesState)
-	}
-	if by := redactions[e.RedactedBy]; by != nil {
-		unsigned = append(unsigned, `,"redacted_because":`...)
-		unsigned = by.AppendClient(unsigned, gomatrixserverlib.ClientFormat{})
-	}
-	if e.TxnID != "" && e.Device == d.DeviceID && e.Sender() == d.UserID {
-		unsigned = append(unsigned, `,"transaction_id":`...)
-		unsigned = appendQuoted(unsigned, e.TxnID)
-	}
-	unsigned = append(unsigned, '}')
-	return e.AppendClient(dst, gomatrixserverlib.ClientFormat{Unsigned: unsigned})
-}
-
-// appendQuoted appends s as a JSON string; what is not UTF-8 is replaced, which
-// no ID that was accepted holds.
-func appendQuoted(dst []byte, s string) []byte {
-	out, err := jsontext.AppendQuote(dst, s)
-	if err != nil {
-		return append(dst, `""`...)
-	}
-	return out
+	return form.Render(res.Events, redactions), nil
 }

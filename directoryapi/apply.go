@@ -149,7 +149,7 @@ func (s *Server) write(ctx context.Context, tx *sqldb.Tx, changes []change) (map
 	for partition, seq := range s.applied {
 		seqs[partition] = max(seqs[partition], seq)
 	}
-	moved := map[int]bool{}
+	moved, d := map[int]bool{}, newDraft()
 	for i := range changes {
 		c := &changes[i]
 		last := seqs[c.partition]
@@ -159,11 +159,14 @@ func (s *Server) write(ctx context.Context, tx *sqldb.Tx, changes []change) (map
 		if c.seq != last+1 {
 			return nil, &gap{c.partition, last, c.seq}
 		}
-		if err := s.writeChange(ctx, tx, c); err != nil {
+		if err := s.writeChange(ctx, tx, c, d); err != nil {
 			return nil, err
 		}
 		seqs[c.partition] = c.seq
 		moved[c.partition] = true
+	}
+	if err := s.flush(ctx, tx, d); err != nil {
+		return nil, err
 	}
 	for _, partition := range slices.Sorted(maps.Keys(moved)) {
 		if err := s.db.PutPosition(ctx, tx, partition, seqs[partition]); err != nil {
@@ -173,8 +176,12 @@ func (s *Server) write(ctx context.Context, tx *sqldb.Tx, changes []change) (map
 	return seqs, nil
 }
 
-func (s *Server) writeChange(ctx context.Context, tx *sqldb.Tx, c *change) error {
+// writeChange writes a change, or adds to a draft what can wait.
+func (s *Server) writeChange(ctx context.Context, tx *sqldb.Tx, c *change, d *draft) error {
 	if c.purged {
+		if err := s.flush(ctx, tx, d); err != nil {
+			return err
+		}
 		return s.db.PurgeRoom(ctx, tx, c.roomID)
 	}
 	if c.annotation != nil {
@@ -187,35 +194,8 @@ func (s *Server) writeChange(ctx context.Context, tx *sqldb.Tx, c *change) error
 			return err
 		}
 	}
-	for _, m := range c.members {
-		if err := s.db.PutMembership(ctx, tx, m.userID, m.room); err != nil {
-			return err
-		}
-	}
-	if !c.describes {
-		return nil
-	}
-	if len(c.patches) == 0 {
-		return s.db.SetJoined(ctx, tx, c.roomID, c.joined)
-	}
-	room, ok, err := s.db.Room(ctx, tx, c.roomID)
-	if err != nil {
-		return err
-	}
-	if !ok {
-		room = api.Room{RoomID: c.roomID, Federate: true}
-	}
-	could := room.GuestCanJoin || c.rebuilt
-	room.Version, room.JoinedCount = c.version, c.joined
-	for _, p := range c.patches {
-		p(&room)
-	}
-	if could && !room.GuestCanJoin {
-		if err := s.db.PutGuestRoom(ctx, tx, c.roomID, c.seq); err != nil {
-			return err
-		}
-	}
-	return s.db.PutRoom(ctx, tx, &room)
+	d.add(c)
+	return nil
 }
 
 // read decodes a record as far as the view is concerned: most are messages and

@@ -102,21 +102,17 @@ func (s *Server) rebuildOutOfRoom(ctx context.Context, partition int) error {
 		if err != nil {
 			return err
 		}
-		err = s.db.Write(ctx, func(tx *sqldb.Tx) error {
-			for i := range page.Memberships {
-				m := &page.Memberships[i]
-				after = m.Seq
-				event, err := m.Event()
-				if err != nil {
-					return err
-				}
-				room := api.UserRoom{RoomID: m.RoomID, Membership: event.Membership(), EventID: m.EventID}
-				if err := s.db.PutMembership(ctx, tx, m.UserID, room); err != nil {
-					return err
-				}
+		d := newDraft()
+		for i := range page.Memberships {
+			m := &page.Memberships[i]
+			after = m.Seq
+			event, err := m.Event()
+			if err != nil {
+				return err
 			}
-			return nil
-		})
+			d.members[memberKey{m.UserID, m.RoomID}] = api.UserRoom{RoomID: m.RoomID, Membership: event.Membership(), EventID: m.EventID}
+		}
+		err = s.db.Write(ctx, func(tx *sqldb.Tx) error { return s.flush(ctx, tx, d) })
 		if err != nil || !page.More {
 			return err
 		}
@@ -151,7 +147,9 @@ func (s *Server) rebuildRoom(ctx context.Context, listed *roomserver.ListedRoom,
 				return err
 			}
 		}
-		return s.writeChange(ctx, tx, &c)
+		d := newDraft()
+		d.add(&c)
+		return s.flush(ctx, tx, d)
 	})
 }
 

@@ -18,7 +18,12 @@ func (s *Server) queryState(ctx context.Context, req *api.StateRequest) (*api.St
 	if err != nil {
 		return nil, err
 	}
-	out := &api.StateResponse{RoomVersion: gomatrixserverlib.RoomVersion(row.Version), At: api.Position{Partition: row.Partition}}
+	if req.IfJoined != "" {
+		if joined, err := s.joined(ctx, r, row, req.IfJoined); err != nil || !joined {
+			return &api.StateResponse{}, err
+		}
+	}
+	out := &api.StateResponse{Joined: req.IfJoined != "", RoomVersion: gomatrixserverlib.RoomVersion(row.Version), At: api.Position{Partition: row.Partition}}
 	var entries map[gomatrixserverlib.StateKey]entry
 	if id := req.AfterEvent + req.BeforeEvent; id != "" {
 		entries, out.At.Seq, err = s.stateOfEvent(ctx, r, row, id, req)
@@ -41,7 +46,42 @@ func (s *Server) queryState(ctx context.Context, req *api.StateRequest) (*api.St
 			out.Events = append(out.Events, e.event)
 		}
 	}
+	if req.Client != nil && !req.IDsOnly {
+		if err := s.render(ctx, req, out); err != nil {
+			return nil, fmt.Errorf("roomserver: state for a client: %w", err)
+		}
+	}
 	return out, nil
+}
+
+// joined tells whether a user is joined to a room as it is at row.
+func (s *Server) joined(ctx context.Context, r *room, row *storage.Room, userID string) (bool, error) {
+	key := memberKey(userID)
+	entries, err := s.currentState(ctx, r, row, &api.StateRequest{Keys: []gomatrixserverlib.StateKey{key}})
+	if err != nil {
+		return false, fmt.Errorf("roomserver: membership: %w", err)
+	}
+	e := entries[key].event
+	return e != nil && e.Membership() == "join", nil
+}
+
+// render makes of the events of an answer what a client gets.
+func (s *Server) render(ctx context.Context, req *api.StateRequest, out *api.StateResponse) error {
+	var redactions map[string]*api.StoredEvent
+	if ids := api.RedactedBy(out.Events); ids != nil {
+		events, err := s.loadEvents(ctx, ids)
+		if err != nil {
+			return err
+		}
+		redactions = make(map[string]*api.StoredEvent, len(events))
+		for _, e := range events {
+			if e.RoomID() == req.RoomID {
+				redactions[e.EventID()] = e
+			}
+		}
+	}
+	out.Rendered, out.Events = req.Client.Render(out.Events, redactions), nil
+	return nil
 }
 
 // wants tells whether a request asks for an entry.

@@ -3,7 +3,9 @@ package userapi
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -58,8 +60,46 @@ func (s *Server) readActivity(ctx context.Context, partition int) error {
 	return nil
 }
 
+const (
+	// settleEvery is how long what was heard of devices waits for more.
+	settleEvery = 50 * time.Millisecond
+	// maxHeard bounds what waits: what comes while nothing can be stored is lost.
+	maxHeard = 50_000
+)
+
+// heard is what was heard of devices and is not settled yet.
+type heard struct {
+	turn sync.Mutex // of who settles: in the order of the log
+	mu   sync.Mutex
+	list []api.Activity
+	news chan struct{}
+}
+
+func newHeard() *heard { return &heard{news: make(chan struct{}, 1)} }
+
+func (h *heard) add(a api.Activity) {
+	h.mu.Lock()
+	if len(h.list) < maxHeard {
+		h.list = append(h.list, a)
+	}
+	h.mu.Unlock()
+	select {
+	case h.news <- struct{}{}:
+	default: // it will be looked for
+	}
+}
+
+func (h *heard) take() []api.Activity {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := h.list
+	h.list = nil
+	return list
+}
+
+// applyActivity takes in records. What users wait for takes effect at once; when
+// a device was heard of is settled soon, with others.
 func (s *Server) applyActivity(ctx context.Context, records []eventlog.Record) error {
-	list := make([]api.Activity, 0, len(records))
 	for _, r := range records {
 		var a api.Activity
 		if err := json.Unmarshal(r.Value, &a); err != nil {
@@ -75,40 +115,117 @@ func (s *Server) applyActivity(ctx context.Context, records []eventlog.Record) e
 					s.logger.WithError(err).Warn("Typing cannot be told now")
 				}
 			}
-		case s.ours(a.UserID):
-			list = append(list, a)
-		}
-	}
-	if err := s.seen(ctx, list); err != nil {
-		return err
-	}
-	for _, a := range list {
-		err := s.here(ctx, a.UserID, func(l *live) {
-			if a.Syncing {
-				l.sync(a.DeviceID, a.Presence, s.now())
+		case !s.ours(a.UserID):
+		case a.Set != nil:
+			if err := s.setHere(ctx, &a); err != nil {
+				return err
 			}
-			if a.Active {
-				l.act(s.now())
-			}
-			if a.Set != nil {
-				l.choose(a.Set.Presence, a.Set.StatusMsg, s.now())
-			}
-		})
-		if err == nil && a.Set != nil {
-			err = s.confirmSet(ctx, a.UserID, a.SetID)
-		}
-		if err != nil {
-			return err
+		default:
+			s.heard.add(a)
 		}
 	}
 	return nil
 }
 
-// seen stores when devices were last heard of, each by the instance that keeps
-// its user.
-func (s *Server) seen(ctx context.Context, list []api.Activity) error {
-	if !slices.ContainsFunc(list, func(a api.Activity) bool { return a.DeviceID != "" }) {
+// setHere sets a presence that another instance, or this one, was asked to set.
+func (s *Server) setHere(ctx context.Context, a *api.Activity) error {
+	if err := s.settle(ctx); err != nil { // that was before
+		return err
+	}
+	err := s.here(ctx, a.UserID, func(l *live) { l.choose(a.Set.Presence, a.Set.StatusMsg, s.now(), a.TS) })
+	if err != nil {
+		return err
+	}
+	return s.confirmSet(ctx, a.UserID, a.SetID)
+}
+
+// settleHeard settles what is heard until ctx is done.
+func (s *Server) settleHeard(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.heard.news:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(settleEvery):
+		}
+		if err := s.settle(ctx); err != nil && ctx.Err() == nil {
+			s.logger.WithError(err).Warn("Activity cannot be taken in now")
+		}
+	}
+}
+
+// settle stores when devices were last heard of and what that makes of their
+// users' presence, each by the instance that keeps the user, and tells others.
+func (s *Server) settle(ctx context.Context) error {
+	s.heard.turn.Lock()
+	defer s.heard.turn.Unlock()
+	list := s.heard.take()
+	if len(list) == 0 {
 		return nil
 	}
-	return s.db.Write(ctx, func(tx *sqldb.Tx) error { return s.db.Seen(ctx, tx, list) })
+	var news []api.Presence
+	if !s.noPresence {
+		var err error
+		if news, err = s.hear(ctx, list); err != nil {
+			return err
+		}
+	}
+	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := s.db.Seen(ctx, tx, list); err != nil {
+			return err
+		}
+		return s.db.PutPresences(ctx, tx, news)
+	})
+	if err != nil || len(news) == 0 {
+		return err
+	}
+	messages := make([]eventlog.Message, len(news))
+	for i := range news {
+		if messages[i], err = ephemeral(news[i].UserID, api.Ephemeral{Presence: &news[i]}); err != nil {
+			return err
+		}
+	}
+	_, err = s.log.Append(ctx, messages...)
+	return err
+}
+
+// hear changes what is known of users, and returns what others are to be told:
+// one presence a user, the last.
+func (s *Server) hear(ctx context.Context, list []api.Activity) ([]api.Presence, error) {
+	stored := map[string]api.Presence{} // of whom nothing is known in memory
+	for _, a := range list {
+		if _, known := s.presence.current(a.UserID); !known {
+			stored[a.UserID] = api.Presence{}
+		}
+	}
+	if len(stored) > 0 {
+		found, err := s.db.Presence(ctx, slices.Sorted(maps.Keys(stored)))
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range found {
+			stored[p.UserID] = p
+		}
+	}
+	var news []api.Presence
+	at := map[string]int{}
+	for _, a := range list {
+		before := stored[a.UserID]
+		before.Presence = offline // until it is settled
+		told := s.presence.update(a.UserID, before, s.now(), func(l *live) { l.hear(&a, s.now()) })
+		if told == nil {
+			continue
+		}
+		if i, ok := at[a.UserID]; ok {
+			news[i] = *told
+		} else {
+			at[a.UserID] = len(news)
+			news = append(news, *told)
+		}
+	}
+	return news, nil
 }

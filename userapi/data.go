@@ -56,19 +56,14 @@ func (s *Server) registerData(srv *rpc.Server) {
 }
 
 func (s *Server) queryProfile(ctx context.Context, r *api.ProfileRequest) (*api.ProfileResponse, error) {
-	account, ok, err := s.db.Account(ctx, r.UserID)
+	fields, ok, err := s.db.ProfileOf(ctx, r.UserID)
 	if err != nil {
 		return nil, err
 	}
-	if !ok || account.Deactivated {
+	if !ok {
 		return nil, matrixerror.NotFound("There is no such user")
 	}
-	res := &api.ProfileResponse{}
-	err = s.db.Read(ctx, func(tx *sqldb.Tx) error {
-		res.Fields, err = s.db.Profile(ctx, tx, r.UserID)
-		return err
-	})
-	return res, err
+	return &api.ProfileResponse{Fields: fields}, nil
 }
 
 // putProfile stores a field and the change that tells of it.

@@ -23,6 +23,9 @@
 // presence of its users and who types in its rooms; the others hand it what they
 // are told, on user.activity, and there too tell it of new rows of the outbox.
 // Who types is in memory only, and taken over from what was told on ephemeral.
+// When a device was last heard of, and what that makes of the user's presence, is
+// settled for all that is heard of within some 50 ms at once; what was heard of
+// last is lost when an instance dies, and is said again soon.
 //
 // Access tokens that were used lately are known in memory. An instance goes on
 // with them for 400 ms after it has looked, in the database, whose tokens have

@@ -29,6 +29,9 @@ const (
 	// devices of each.
 	maxPresences = 100_000
 	maxReaches   = 50
+	// heardLate is how late a report may come; what seems to be older was sent
+	// after a clock was set back.
+	heardLate = 10 * time.Second
 	// maxStatus bounds status messages, in bytes.
 	maxStatus = 2048
 )
@@ -48,6 +51,8 @@ type live struct {
 	// chosen is unavailable or offline after the user said so, until the user
 	// says otherwise or, if unavailable, is active again.
 	chosen string
+	// choseTS is when that was, by the clock of who was asked, in milliseconds.
+	choseTS int64
 	// active is when the user did something last, heard when the user did that
 	// or chose a presence.
 	active, heard time.Time
@@ -93,9 +98,24 @@ func (l *live) act(now time.Time) {
 	l.LastActiveTS = now.UnixMilli()
 }
 
-// choose notes a presence that the user has set.
-func (l *live) choose(presence, status string, now time.Time) {
-	l.StatusMsg, l.heard, l.chosen = status, now, presence
+// hear notes what was heard of a device. What was shortly before the user chose a
+// presence, and is heard of later, does not undo the choice.
+func (l *live) hear(a *api.Activity, now time.Time) {
+	chosen := l.chosen
+	if a.Syncing {
+		l.sync(a.DeviceID, a.Presence, now)
+	}
+	if a.Active {
+		l.act(now)
+	}
+	if before := l.choseTS - a.TS; before > 0 && before < heardLate.Milliseconds() {
+		l.chosen = chosen
+	}
+}
+
+// choose notes a presence that the user has set, when asked at ts.
+func (l *live) choose(presence, status string, now time.Time, ts int64) {
+	l.StatusMsg, l.heard, l.chosen, l.choseTS = status, now, presence, ts
 	if presence == online {
 		l.chosen, l.active, l.LastActiveTS = "", now, now.UnixMilli()
 	}
@@ -230,7 +250,8 @@ func (s *Server) recall(ctx context.Context, partition int) error {
 
 // tell stores a presence and publishes it.
 func (s *Server) tell(ctx context.Context, p api.Presence) error {
-	if err := s.db.Write(ctx, func(tx *sqldb.Tx) error { return s.db.PutPresence(ctx, tx, p) }); err != nil {
+	err := s.db.Write(ctx, func(tx *sqldb.Tx) error { return s.db.PutPresences(ctx, tx, []api.Presence{p}) })
+	if err != nil {
 		return err
 	}
 	return s.ephemeral(ctx, p.UserID, api.Ephemeral{Presence: &p})
@@ -269,7 +290,7 @@ func (s *Server) setPresence(ctx context.Context, r *api.SetPresenceRequest) (*s
 		return nil, matrixerror.TooLarge("The status message is longer than %d bytes", maxStatus)
 	}
 	if s.sole || s.noPresence {
-		return &struct{}{}, s.here(ctx, r.UserID, func(l *live) { l.choose(r.Presence, r.StatusMsg, s.now()) })
+		return &struct{}{}, s.here(ctx, r.UserID, func(l *live) { l.choose(r.Presence, r.StatusMsg, s.now(), s.now().UnixMilli()) })
 	}
 	return &struct{}{}, s.setElsewhere(ctx, r)
 }
@@ -319,7 +340,7 @@ func (s *Server) confirmSet(ctx context.Context, userID, id string) error {
 		now = api.Presence{UserID: userID, Presence: offline}
 	}
 	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if err := s.db.PutPresence(ctx, tx, now); err != nil {
+		if err := s.db.PutPresences(ctx, tx, []api.Presence{now}); err != nil {
 			return err
 		}
 		return s.db.ConfirmPresence(ctx, tx, userID, id)

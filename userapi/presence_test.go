@@ -1,11 +1,14 @@
 package userapi
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/userapi/api"
 )
@@ -22,6 +25,7 @@ func (w *world) hear(s *Server, a api.Activity) {
 	list, err := w.log.Read(w.t.Context(), api.TopicUserActivity, partition, max(start, end-1), 1<<20)
 	w.check(err)
 	w.check(s.applyActivity(w.t.Context(), list))
+	w.check(s.settle(w.t.Context()))
 }
 
 // told lists the presence that others were told, each as a letter.
@@ -199,4 +203,115 @@ func TestTyping(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestActivityBeforeChoice: what a user did before choosing a presence, and is
+// heard of only then, does not undo the choice; what follows does.
+func TestActivityBeforeChoice(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		s := w.server()
+		before := w.now().UnixMilli()
+		w.advance(time.Second)
+		_, err := s.setPresence(t.Context(), &api.SetPresenceRequest{UserID: alice, Presence: unavailable})
+		w.check(err)
+		for _, a := range []api.Activity{{Active: true}, {Syncing: true}} {
+			a.UserID, a.DeviceID, a.TS = alice, "D", before
+			s.heard.add(a)
+			w.check(s.settle(t.Context()))
+		}
+		if w.told() != "un" {
+			t.Errorf("what was before: %s", w.told())
+		}
+		w.advance(time.Second)
+		w.hear(s, api.Activity{DeviceID: "D", Active: true})
+		if w.told() != "un on" {
+			t.Errorf("what was after: %s", w.told())
+		}
+		_, err = s.setPresence(t.Context(), &api.SetPresenceRequest{UserID: alice, Presence: unavailable})
+		w.check(err)
+		w.advance(-time.Hour) // a clock is set back
+		w.hear(s, api.Activity{DeviceID: "D", Active: true})
+		if w.told() != "un on un on" {
+			t.Errorf("after a clock was set back: %s", w.told())
+		}
+	})
+}
+
+// TestActivityTogether: what was heard of many devices is settled at once, and
+// told once of each user.
+func TestActivityTogether(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		s := w.server()
+		const users = 20
+		for i := range users {
+			w.signUp(s, fmt.Sprintf("@u%d:test", i))
+		}
+		w.advance(time.Minute)
+		for range 2 {
+			for i := range users {
+				s.heard.add(api.Activity{UserID: fmt.Sprintf("@u%d:test", i), DeviceID: "D", TS: w.now().UnixMilli(), IP: "10.0.0.9", Active: true})
+			}
+		}
+		statements := s.db.Statements()
+		w.check(s.settle(t.Context()))
+		// Presences, BEGIN, devices (twice each), presences, COMMIT.
+		if n := s.db.Statements() - statements; n > 6 && strings.HasSuffix(t.Name(), string(sqldbtest.PostgreSQL)) {
+			t.Errorf("%d statements", n)
+		}
+		told := map[string]int{}
+		for _, e := range records[api.Ephemeral](w, api.TopicEphemeral, 0) {
+			told[e.Presence.UserID+" "+e.Presence.Presence]++
+		}
+		for i := range users {
+			id := fmt.Sprintf("@u%d:test", i)
+			if told[id+" online"] != 1 {
+				t.Errorf("%s was told %d times", id, told[id+" online"])
+			}
+			res, err := s.queryDevices(t.Context(), &api.DevicesRequest{UserID: id})
+			if err != nil || res.Devices[0].LastSeenIP != "10.0.0.9" {
+				t.Error(res, err)
+			}
+			list, err := s.db.Presence(t.Context(), []string{id})
+			if err != nil || len(list) != 1 || list[0].Presence != online {
+				t.Error(list, err)
+			}
+		}
+		if len(told) != users {
+			t.Error(told)
+		}
+	})
+}
+
+// TestNoted: what is noted is written, also what was noted last before the end.
+func TestNoted(t *testing.T) {
+	w := &world{t: t}
+	w.newLog()
+	_, err := w.log.EnsureTopic(t.Context(), api.ActivityTopic())
+	w.check(err)
+	reporter := api.NewReporter(w.log)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		reporter.Run(ctx, func(err error) { t.Error(err) })
+	}()
+	written := func() (out []api.Activity) {
+		for p := range api.ActivityPartitions {
+			out = append(out, records[api.Activity](w, api.TopicUserActivity, p)...)
+		}
+		return out
+	}
+	now := time.Now()
+	for range 2 { // the second says nothing new
+		for _, user := range []string{alice, "@bob:test"} {
+			w.check(reporter.Note(api.Activity{UserID: user, DeviceID: "D", TS: now.UnixMilli(), Active: true}))
+		}
+	}
+	testwait.Until(t, "what was noted is written", func() bool { return len(written()) == 2 })
+	w.check(reporter.Note(api.Activity{UserID: "@carol:test", DeviceID: "D", TS: now.UnixMilli(), Active: true}))
+	cancel()
+	<-done
+	if got := written(); len(got) != 3 {
+		t.Errorf("%+v", got)
+	}
 }

@@ -79,6 +79,47 @@ func TestTokenCache(t *testing.T) {
 	})
 }
 
+// TestTokenProfile: a profile comes with a token that had to be looked for, as it
+// is then, and never from memory.
+func TestTokenProfile(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		s, other := w.server(), w.server()
+		session := w.signUp(s, alice)
+		profile := func() string {
+			res, err := s.verifyToken(t.Context(), &api.VerifyTokenRequest{Token: session.AccessToken})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.Device.Profile == nil {
+				return "not told"
+			}
+			return res.Device.Profile.DisplayName + "," + res.Device.Profile.AvatarURL
+		}
+		for _, step := range []struct {
+			field, value, want string // "" for no value
+		}{
+			{"displayname", `"A\u0041 \"x\""`, `AA "x",`},
+			{"avatar_url", `"mxc://a/b"`, `AA "x",mxc://a/b`},
+			{"m.other", `"x"`, `AA "x",mxc://a/b`},
+			{"displayname", ``, `,mxc://a/b`},
+		} {
+			var value jsontext.Value
+			if step.value != "" {
+				value = jsontext.Value(step.value)
+			}
+			_, err := other.setProfile(t.Context(), &api.PutProfileRequest{UserID: alice, Field: step.field, Value: value})
+			w.check(err)
+			s.tokens.forget(alice)
+			if got := profile(); got != step.want {
+				t.Errorf("%s %s: %s, want %s", step.field, step.value, got, step.want)
+			}
+			if got := profile(); got != "not told" {
+				t.Errorf("from memory: %s", got)
+			}
+		}
+	})
+}
+
 // TestLoginRace: a login that began before the account's sessions were ended
 // makes none.
 func TestLoginRace(t *testing.T) {

@@ -8,6 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/userapi/api"
@@ -127,9 +130,10 @@ func (s *Server) verifyToken(ctx context.Context, r *api.VerifyTokenRequest) (*a
 	key := sha256.Sum256([]byte(r.Token))
 	now := s.now()
 	t, epoch := s.tokens.get(key, now)
+	var profile *httpapi.Profile
 	if t == nil {
 		var err error
-		if t, err = s.loadToken(ctx, base64.RawStdEncoding.EncodeToString(key[:]), now); err != nil {
+		if t, profile, err = s.loadToken(ctx, base64.RawStdEncoding.EncodeToString(key[:]), now); err != nil {
 			return nil, err
 		}
 		s.tokens.put(key, t, epoch)
@@ -139,17 +143,23 @@ func (s *Server) verifyToken(ctx context.Context, r *api.VerifyTokenRequest) (*a
 		e.SoftLogout = true
 		return nil, e
 	}
-	return t.res, nil
+	if profile == nil {
+		return t.res, nil
+	}
+	fresh := *t.res
+	fresh.Device.Profile = profile
+	return &fresh, nil
 }
 
-// loadToken reads a token, and ends the one that it replaces.
-func (s *Server) loadToken(ctx context.Context, hash string, now time.Time) (*cachedToken, error) {
+// loadToken reads a token, and ends the one that it replaces. With it comes the
+// user's profile, which is not kept: another instance may change it.
+func (s *Server) loadToken(ctx context.Context, hash string, now time.Time) (*cachedToken, *httpapi.Profile, error) {
 	v, ok, err := s.db.Verify(ctx, hash)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !ok {
-		return nil, matrixerror.UnknownToken("The access token is not known")
+		return nil, nil, matrixerror.UnknownToken("The access token is not known")
 	}
 	if v.Parent != "" {
 		err := s.write(ctx, func(tx *sqldb.Tx) error {
@@ -159,9 +169,10 @@ func (s *Server) loadToken(ctx context.Context, hash string, now time.Time) (*ca
 			return s.noteEnd(ctx, tx, v.Device.UserID)
 		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		s.tokens.forget(v.Device.UserID)
 	}
-	return &cachedToken{res: &api.VerifyTokenResponse{Device: v.Device}, expiresTS: v.ExpiresTS, until: now.Add(cacheLifetime)}, nil
+	profile := &httpapi.Profile{DisplayName: api.ProfileText(jsontext.Value(v.DisplayName)), AvatarURL: api.ProfileText(jsontext.Value(v.AvatarURL))}
+	return &cachedToken{res: &api.VerifyTokenResponse{Device: v.Device}, expiresTS: v.ExpiresTS, until: now.Add(cacheLifetime)}, profile, nil
 }

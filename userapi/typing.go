@@ -183,14 +183,20 @@ func (s *Server) types(ctx context.Context, c *api.TypingChange) error {
 
 // ephemeral publishes a record for who listens now.
 func (s *Server) ephemeral(ctx context.Context, key string, e api.Ephemeral) error {
-	e.V = 1
-	value, err := json.Marshal(&e)
+	m, err := ephemeral(key, e)
 	if err != nil {
 		return err
 	}
-	_, err = s.log.Append(ctx, eventlog.Message{Topic: api.TopicEphemeral,
-		Partition: eventlog.PartitionFor(key, api.EphemeralPartitions), Key: []byte(key), Value: value})
+	_, err = s.log.Append(ctx, m)
 	return err
+}
+
+// ephemeral makes the message of ephemeral that tells e.
+func ephemeral(key string, e api.Ephemeral) (eventlog.Message, error) {
+	e.V = 1
+	value, err := json.Marshal(&e)
+	return eventlog.Message{Topic: api.TopicEphemeral,
+		Partition: eventlog.PartitionFor(key, api.EphemeralPartitions), Key: []byte(key), Value: value}, err
 }
 
 // expire ends typing and presence that ran out, until ctx is done.

@@ -56,6 +56,7 @@ type Server struct {
 	failures   *failures
 	typing     *typing
 	presence   *presences
+	heard      *heard
 	reporter   *api.Reporter
 	wake       chan struct{} // there may be rows to publish
 	hints      chan struct{} // and others may have to publish them
@@ -86,6 +87,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		hashing:    make(chan struct{}, hashesAtOnce),
 		typing:     newTyping(),
 		presence:   newPresences(),
+		heard:      newHeard(),
 		reporter:   api.NewReporter(deps.Log),
 		wake:       make(chan struct{}, 1),
 		hints:      make(chan struct{}, 1),
@@ -160,6 +162,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { s.leases.Run(inner); return nil })
 	group.Go(func() error { return s.publish(inner) })
 	group.Go(func() error { return s.consumeActivity(inner) })
+	group.Go(func() error { s.settleHeard(inner); return nil })
 	group.Go(func() error { return s.expire(inner) })
 	group.Go(func() error { s.indexUsers(inner); return nil })
 	if !s.sole {

@@ -15,4 +15,10 @@ type Device struct {
 	Suspended bool
 	// AppserviceID is set when an application service speaks.
 	AppserviceID string
+	// Profile is the user's as it was when this request came, where whoever looked
+	// for the token read it anyway; nil says nothing.
+	Profile *Profile
 }
+
+// Profile is what rooms are told of a user.
+type Profile struct{ DisplayName, AvatarURL string }

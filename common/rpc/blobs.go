@@ -74,6 +74,11 @@ func (c *codec) encodeBlobs(buf *bytes.Buffer, limit int64, v any) error {
 		return err
 	}
 	binary.BigEndian.PutUint32(buf.Bytes(), uint32(buf.Len()-blobsHead))
+	size := 0
+	for _, value := range b.values {
+		size += binary.MaxVarintLen64 + len(value)
+	}
+	buf.Grow(int(min(int64(size), max(0, limit-int64(buf.Len()))))) // at once: copying what there is costs more than the rest
 	var length [binary.MaxVarintLen64]byte
 	for _, value := range b.values {
 		if _, err := w.Write(length[:binary.PutUvarint(length[:], uint64(len(value)))]); err != nil {

@@ -219,6 +219,9 @@ func readBounded(buf *bytes.Buffer, from io.Reader, announced, limit int64) erro
 	if announced > limit {
 		return errTooLarge
 	}
+	if announced > 0 { // room for all of it, as far as one may believe that it comes
+		buf.Grow(int(min(announced, maxPooled-bytes.MinRead)) + bytes.MinRead)
+	}
 	if _, err := buf.ReadFrom(io.LimitReader(from, limit+1)); err != nil {
 		return err
 	}

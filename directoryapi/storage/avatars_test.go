@@ -17,7 +17,7 @@ func TestAvatars(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = d.Write(t.Context(), func(tx *sqldb.Tx) error {
-			return d.PutRoom(t.Context(), tx, &api.Room{RoomID: "!a:test", AvatarURL: "mxc://a/1"})
+			return d.PutRooms(t.Context(), tx, []api.Room{{RoomID: "!a:test", AvatarURL: "mxc://a/1"}})
 		})
 		if err != nil {
 			t.Fatal(err)

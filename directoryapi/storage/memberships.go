@@ -15,13 +15,28 @@ ON CONFLICT (user_id, room_id) DO UPDATE SET membership = excluded.membership, e
 	selectUserRooms       = `SELECT room_id, membership, event_id FROM memberships WHERE user_id = $1 ORDER BY room_id`
 )
 
-// PutMembership writes a row within a transaction; membership "" removes it.
-func (d *Database) PutMembership(ctx context.Context, tx *sqldb.Tx, userID string, room api.UserRoom) error {
-	if room.Membership == "" {
-		_, err := tx.Exec(ctx, deleteMembership, userID, room.RoomID)
+// Membership is a row.
+type Membership struct {
+	UserID string
+	api.UserRoom
+}
+
+// PutMemberships writes rows within a transaction, of each user and room one at
+// most; Membership "" removes it.
+func (d *Database) PutMemberships(ctx context.Context, tx *sqldb.Tx, list []Membership) error {
+	var now, gone [][]any
+	for _, m := range list {
+		if m.Membership == "" {
+			gone = append(gone, []any{m.UserID, m.RoomID})
+		} else {
+			now = append(now, []any{m.UserID, m.RoomID, m.Membership, m.EventID})
+		}
+	}
+	key := []int{1, 2}
+	if _, err := tx.ExecMany(ctx, deleteMembership, key, gone); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, upsertMembership, userID, room.RoomID, room.Membership, room.EventID)
+	_, err := tx.ExecMany(ctx, upsertMembership, key, now)
 	return err
 }
 

@@ -2,8 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"strings"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -14,7 +12,6 @@ const (
 	selectKnownRooms = `SELECT room_id FROM rooms WHERE room_id > $1 UNION SELECT room_id FROM memberships WHERE room_id > $1 ORDER BY 1 LIMIT $2`
 	roomColumns      = `room_id, version, room_type, name, topic, canonical_alias, avatar_url, join_rule, encryption, replaced,
     world_readable, guest_can_join, federate, joined`
-	selectRoom = `SELECT ` + roomColumns + ` FROM rooms WHERE room_id = $1`
 	upsertRoom = `INSERT INTO rooms (` + roomColumns + `, search)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (room_id) DO UPDATE SET version = excluded.version, room_type = excluded.room_type, name = excluded.name,
@@ -32,31 +29,27 @@ FROM rooms r LEFT JOIN published p ON p.room_id = r.room_id WHERE r.room_id `
 // searchBytes bounds what of a name or topic can be found by searching.
 const searchBytes = 1000
 
-// Room reads a row within a transaction; ok is false when there is none.
-func (d *Database) Room(ctx context.Context, tx *sqldb.Tx, roomID string) (room api.Room, ok bool, err error) {
-	var world, guest, federate, joined int64
-	err = tx.QueryRow(ctx, selectRoom, roomID).Scan(
-		&room.RoomID, &room.Version, &room.Type, &room.Name, &room.Topic, &room.CanonicalAlias, &room.AvatarURL,
-		&room.JoinRule, &room.Encryption, &room.Replaced, &world, &guest, &federate, &joined)
-	if errors.Is(err, sql.ErrNoRows) {
-		return api.Room{}, false, nil
+// PutRooms writes rows within a transaction, of each room one.
+func (d *Database) PutRooms(ctx context.Context, tx *sqldb.Tx, list []api.Room) error {
+	rows := make([][]any, len(list))
+	for i := range list {
+		r := &list[i]
+		rows[i] = []any{
+			r.RoomID, clean(r.Version), clean(r.Type), clean(r.Name), clean(r.Topic), clean(r.CanonicalAlias), clean(r.AvatarURL),
+			clean(r.JoinRule), clean(r.Encryption), clean(r.Replaced), number(r.WorldReadable), number(r.GuestCanJoin),
+			number(r.Federate), int64(r.JoinedCount), searchText(r)}
 	}
-	room.WorldReadable, room.GuestCanJoin, room.Federate, room.JoinedCount = world != 0, guest != 0, federate != 0, int(joined)
-	return room, err == nil, err
-}
-
-// PutRoom writes a row within a transaction.
-func (d *Database) PutRoom(ctx context.Context, tx *sqldb.Tx, r *api.Room) error {
-	_, err := tx.Exec(ctx, upsertRoom,
-		r.RoomID, clean(r.Version), clean(r.Type), clean(r.Name), clean(r.Topic), clean(r.CanonicalAlias), clean(r.AvatarURL),
-		clean(r.JoinRule), clean(r.Encryption), clean(r.Replaced), number(r.WorldReadable), number(r.GuestCanJoin),
-		number(r.Federate), int64(r.JoinedCount), searchText(r))
+	_, err := tx.ExecMany(ctx, upsertRoom, []int{1}, rows)
 	return err
 }
 
-// SetJoined writes only the number of members within a transaction.
-func (d *Database) SetJoined(ctx context.Context, tx *sqldb.Tx, roomID string, joined int) error {
-	_, err := tx.Exec(ctx, updateJoined, int64(joined), roomID)
+// SetJoined writes only the numbers of members, by room, within a transaction.
+func (d *Database) SetJoined(ctx context.Context, tx *sqldb.Tx, joined map[string]int) error {
+	rows := make([][]any, 0, len(joined))
+	for roomID, n := range joined {
+		rows = append(rows, []any{int64(n), roomID})
+	}
+	_, err := tx.ExecMany(ctx, updateJoined, []int{2}, rows)
 	return err
 }
 
@@ -90,14 +83,19 @@ func (d *Database) KnownRooms(ctx context.Context, after string, limit int) ([]s
 // Rooms reads rows, with their published flags; unknown rooms are left out.
 func (d *Database) Rooms(ctx context.Context, roomIDs []string) (out []api.Room, err error) {
 	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		rows, err := tx.Query(ctx, selectRoomsHead+d.db.Any("$1")+` ORDER BY r.room_id`, sqldb.List(roomIDs))
-		if err != nil {
-			return err
-		}
-		out, err = scanRooms(rows)
+		out, err = d.RoomsTx(ctx, tx, roomIDs)
 		return err
 	})
 	return out, err
+}
+
+// RoomsTx is Rooms within a transaction.
+func (d *Database) RoomsTx(ctx context.Context, tx *sqldb.Tx, roomIDs []string) ([]api.Room, error) {
+	rows, err := tx.Query(ctx, selectRoomsHead+d.db.Any("$1")+` ORDER BY r.room_id`, sqldb.List(roomIDs))
+	if err != nil {
+		return nil, err
+	}
+	return scanRooms(rows)
 }
 
 func scanRooms(rows *sqldb.Rows) ([]api.Room, error) {

@@ -23,14 +23,7 @@ func open(t *testing.T) *Database {
 
 func put(t *testing.T, d *Database, rooms ...api.Room) {
 	t.Helper()
-	err := d.Write(t.Context(), func(tx *sqldb.Tx) error {
-		for i := range rooms {
-			if err := d.PutRoom(t.Context(), tx, &rooms[i]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err := d.Write(t.Context(), func(tx *sqldb.Tx) error { return d.PutRooms(t.Context(), tx, rooms) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,13 +182,14 @@ func testRoomRoundTrip(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	err = d.Write(ctx, func(tx *sqldb.Tx) error {
-		if err := d.PutMembership(ctx, tx, "@u:a", api.UserRoom{RoomID: "!r:a", Membership: "join", EventID: "$1"}); err != nil {
+		user := Membership{"@u:a", api.UserRoom{RoomID: "!r:a", Membership: "join", EventID: "$1"}}
+		if err := d.PutMemberships(ctx, tx, []Membership{user}); err != nil {
 			return err
 		}
 		if err := d.PutPosition(ctx, tx, 3, 9); err != nil {
 			return err
 		}
-		return d.SetJoined(ctx, tx, "!r:a", 8)
+		return d.SetJoined(ctx, tx, map[string]int{"!r:a": 8})
 	})
 	if err != nil {
 		t.Fatal(err)

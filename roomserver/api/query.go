@@ -1,6 +1,8 @@
 package api
 
 import (
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 )
@@ -94,6 +96,10 @@ type StateRequest struct {
 	Members        []string
 	// IDsOnly asks for IDs instead of the events themselves.
 	IDsOnly bool
+	// Client, if set, asks for the events as a client gets them.
+	Client *ClientForm
+	// IfJoined, if set, asks on condition that this user is joined now.
+	IfJoined string
 }
 
 // RoutingKey implements rpc.Routed.
@@ -106,7 +112,13 @@ type StateResponse struct {
 	// At is the position whose state it is (zero for a fork).
 	At     Position
 	IDs    []StateEntry   // if IDsOnly
-	Events []*StoredEvent // unless IDsOnly
+	Events []*StoredEvent // unless IDsOnly, or rendered
+	// Rendered is the JSON array of the events, if Client says how; room servers of
+	// v0.1.0 do not know of that, and leave it nil.
+	Rendered jsontext.Value
+	// Joined tells that IfJoined is. Where it is false after all, be it since a room
+	// server of v0.1.0 does not look, nothing else in the answer means anything.
+	Joined bool
 }
 
 // StateEntry is one entry of a state.

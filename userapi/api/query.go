@@ -41,7 +41,8 @@ var (
 // VerifyTokenRequest holds an access token.
 type VerifyTokenRequest struct{ Token string }
 
-// VerifyTokenResponse tells whose it is.
+// VerifyTokenResponse tells whose it is. The device has a Profile where the token
+// had to be looked for.
 type VerifyTokenResponse struct{ Device httpapi.Device }
 
 // ProfileRequest names a local user.
@@ -53,9 +54,11 @@ type ProfileResponse struct {
 }
 
 // String returns a field that is a string, or "".
-func (p *ProfileResponse) String(key string) string {
-	v, ok := p.Fields[key]
-	if !ok || v.Kind() != '"' {
+func (p *ProfileResponse) String(key string) string { return ProfileText(p.Fields[key]) }
+
+// ProfileText is the text of a field of a profile; "" where it is no string.
+func ProfileText(v jsontext.Value) string {
+	if len(v) == 0 || v.Kind() != '"' {
 		return ""
 	}
 	b, err := jsontext.AppendUnquote(nil, v)

@@ -131,11 +131,15 @@ func (d *Database) Forgotten(ctx context.Context, userID, roomID string) (eventI
 	return eventID, err
 }
 
-// PutPresence stores a user's presence.
-func (d *Database) PutPresence(ctx context.Context, tx *sqldb.Tx, p api.Presence) error {
-	_, err := tx.Exec(ctx, `INSERT INTO presence (user_id, presence, status_msg, last_active_ts) VALUES ($1, $2, $3, $4)
+// PutPresences stores the presence of users, of each once.
+func (d *Database) PutPresences(ctx context.Context, tx *sqldb.Tx, list []api.Presence) error {
+	rows := make([][]any, len(list))
+	for i, p := range list {
+		rows[i] = []any{p.UserID, p.Presence, p.StatusMsg, p.LastActiveTS}
+	}
+	_, err := tx.ExecMany(ctx, `INSERT INTO presence (user_id, presence, status_msg, last_active_ts) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (user_id) DO UPDATE SET presence = excluded.presence, status_msg = excluded.status_msg, last_active_ts = excluded.last_active_ts`,
-		p.UserID, p.Presence, p.StatusMsg, p.LastActiveTS)
+		[]int{1}, rows)
 	return err
 }
 

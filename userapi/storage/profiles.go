@@ -21,6 +21,23 @@ func (d *Database) Profile(ctx context.Context, tx *sqldb.Tx, userID string) (ma
 	return out, err
 }
 
+// ProfileOf returns the profile of a user; false when there is none, or no more.
+func (d *Database) ProfileOf(ctx context.Context, userID string) (fields map[string]jsontext.Value, ok bool, err error) {
+	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
+		fields, ok = map[string]jsontext.Value{}, false
+		return each(ctx, tx, func(scan func(...any) error) error {
+			var field, value string
+			err := scan(&field, &value)
+			if ok = true; field != "" {
+				fields[field] = jsontext.Value(value)
+			}
+			return err
+		}, `SELECT coalesce(p.field, ''), coalesce(p.value, '') FROM accounts a LEFT JOIN profiles p ON p.user_id = a.user_id
+			WHERE a.user_id = $1 AND a.deactivated = $2`, userID, false)
+	})
+	return fields, ok, err
+}
+
 // PutProfileField stores a field; a nil value deletes it.
 func (d *Database) PutProfileField(ctx context.Context, tx *sqldb.Tx, userID, field string, value jsontext.Value) error {
 	if value == nil {

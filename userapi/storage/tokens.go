@@ -30,19 +30,23 @@ type Verified struct {
 	RefreshHash string
 	// Parent is the refresh token that this token's use makes void.
 	Parent string
+	// DisplayName and AvatarURL are fields of the user's profile, "" where it has none.
+	DisplayName, AvatarURL string
 }
 
 // Verify returns whose access token it is; false when it is unknown.
 func (d *Database) Verify(ctx context.Context, hash string) (v Verified, ok bool, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		ok, err = found(tx.QueryRow(ctx, `SELECT t.token_id, t.user_id, t.device_id, t.expires_ts, t.refresh_hash, coalesce(r.parent, ''),
-			coalesce(d.display_name, ''), a.admin, a.guest, a.locked, a.suspended
+			coalesce(d.display_name, ''), a.admin, a.guest, a.locked, a.suspended, coalesce(n.value, ''), coalesce(p.value, '')
 			FROM access_tokens t JOIN accounts a ON a.user_id = t.user_id
 			LEFT JOIN devices d ON d.user_id = t.user_id AND d.device_id = t.device_id
 			LEFT JOIN refresh_tokens r ON r.hash = t.refresh_hash
+			LEFT JOIN profiles n ON n.user_id = t.user_id AND n.field = 'displayname'
+			LEFT JOIN profiles p ON p.user_id = t.user_id AND p.field = 'avatar_url'
 			WHERE t.hash = $1 AND a.deactivated = $2`, hash, false).
 			Scan(&v.Device.AccessTokenID, &v.Device.UserID, &v.Device.DeviceID, &v.ExpiresTS, &v.RefreshHash, &v.Parent,
-				&v.Device.DisplayName, &v.Device.IsAdmin, &v.Device.IsGuest, &v.Device.Locked, &v.Device.Suspended))
+				&v.Device.DisplayName, &v.Device.IsAdmin, &v.Device.IsGuest, &v.Device.Locked, &v.Device.Suspended, &v.DisplayName, &v.AvatarURL))
 		return err
 	})
 	return v, ok, err
