@@ -20,9 +20,20 @@ const resyncUsers = 100
 // StartResync gives up what a partition still lacks in user.output: it writes
 // the change that tells readers so, with the next Seq after both the head and
 // published, and notes that the current rows are to follow. It returns that Seq.
+// If more was published than this database knows of, it was restored from an
+// older copy, and one-time keys that it holds may have been given out since.
 func (d *Database) StartResync(ctx context.Context, tx *sqldb.Tx, partition int, published int64) (int64, error) {
 	if err := beginResync(ctx, tx, partition); err != nil {
 		return 0, err
+	}
+	var head int64
+	if err := tx.QueryRow(ctx, "SELECT seq FROM output_heads WHERE partition_id = $1", partition).Scan(&head); err != nil {
+		return 0, fmt.Errorf("userapi: resync: %w", err)
+	}
+	if published > head {
+		if err := d.ForgetPrekeys(ctx, tx, partition); err != nil {
+			return 0, fmt.Errorf("userapi: resync: %w", err)
+		}
 	}
 	for _, one := range []struct {
 		text string
