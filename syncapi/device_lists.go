@@ -25,8 +25,8 @@ const (
 	maxMembers = 10_000
 )
 
-// deviceLists are the latest changes of users' keys, by partition of user.output.
-type deviceLists struct {
+// lists are the latest changes of users' keys, by partition of user.output.
+type lists struct {
 	mu    sync.Mutex
 	parts []listedPart
 	// waking has changes of which whoever shares a room has to hear.
@@ -50,18 +50,18 @@ type listed struct {
 	rooms map[string]struct{} // that the user was joined to then, or a little later
 }
 
-func newDeviceLists(partitions int) *deviceLists {
-	return &deviceLists{parts: make([]listedPart, partitions), waking: make(chan *listed, maxWaking)}
+func newLists(partitions int) *lists {
+	return &lists{parts: make([]listedPart, partitions), waking: make(chan *listed, maxWaking)}
 }
 
 // begin notes that nothing up to a Seq is in memory.
-func (d *deviceLists) begin(partition int, seq int64) {
+func (d *lists) begin(partition int, seq int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.parts[partition] = listedPart{from: seq}
 }
 
-func (d *deviceLists) put(partition int, l *listed) {
+func (d *lists) put(partition int, l *listed) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := &d.parts[partition]
@@ -74,7 +74,7 @@ func (d *deviceLists) put(partition int, l *listed) {
 
 // since returns the changes between two vectors. If not all of them are in memory,
 // whole is false.
-func (d *deviceLists) since(since, cut *vector) (out []*listed, whole bool) {
+func (d *lists) since(since, cut *vector) (out []*listed, whole bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range d.parts {
