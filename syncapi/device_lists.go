@@ -199,8 +199,8 @@ func (s *Server) deviceLists(ctx context.Context, u *user, since, cut *vector) (
 	if err != nil {
 		return nil, nil, err
 	}
-	for id := range w.changed {
-		delete(w.left, id)
+	for id := range w.left { // the rooms of a change may be those of before
+		delete(w.changed, id)
 	}
 	return slices.Sorted(maps.Keys(w.changed)), slices.Sorted(maps.Keys(w.left)), nil
 }
