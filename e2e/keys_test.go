@@ -112,11 +112,13 @@ func holds(list []any, want string) bool {
 	return false
 }
 
-// TestKeys takes two users through what end-to-end encryption asks of a server;
-// on the cluster then while instances are killed.
+// TestKeys takes two users through what end-to-end encryption asks of a server,
+// by hand and by matrix-js-sdk with its own crypto; on the cluster then while
+// instances are killed.
 func TestKeys(t *testing.T) {
 	everywhere(t, false, func(t *testing.T, s site) {
 		exchangeKeys(t, s)
+		script(t, s, "encryption.mjs")
 		if c, ok := s.(*cluster); ok {
 			keysSurvive(t, c)
 		}
