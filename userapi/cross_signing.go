@@ -114,6 +114,19 @@ func (s *Server) putCrossSigning(ctx context.Context, r *api.PutCrossSigningRequ
 	return res, err
 }
 
+// dropUserKeys deletes what a user has beside devices, whose account ends.
+func (s *Server) dropUserKeys(ctx context.Context, tx *sqldb.Tx, userID string) error {
+	had, err := s.db.CrossKeys(ctx, tx, []string{userID})
+	if err != nil {
+		return err
+	}
+	if err := s.db.DropUserKeys(ctx, tx, userID); err != nil || len(had) == 0 {
+		return err
+	}
+	_, err = s.db.Change(ctx, tx, api.UserChange{UserID: userID, Kind: api.ChangeDeviceList})
+	return err
+}
+
 // fitting checks that keys go with each other and with the user's devices.
 func (s *Server) fitting(ctx context.Context, tx *sqldb.Tx, userID string, given []*crossKey, old map[string]storage.CrossKey) error {
 	var names []string

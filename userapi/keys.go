@@ -79,7 +79,11 @@ func (s *Server) storeKeys(ctx context.Context, tx *sqldb.Tx, dev storage.Device
 	if err != nil {
 		return nil, err
 	}
-	if left[dev].Counts[api.CurveAlgorithm] > maxPrekeys {
+	total := int64(0)
+	for _, n := range left[dev].Counts {
+		total += n
+	}
+	if total > maxPrekeys {
 		return nil, matrixerror.UserLimit(403, "The device has too many one-time keys")
 	}
 	var changes []api.UserChange

@@ -168,7 +168,7 @@ func (s *Server) deactivate(ctx context.Context, r *api.DeactivateRequest) (*str
 		if err := s.endSessions(ctx, tx, r.UserID, ""); err != nil {
 			return err
 		}
-		if err := s.db.DropUserKeys(ctx, tx, r.UserID); err != nil {
+		if err := s.dropUserKeys(ctx, tx, r.UserID); err != nil {
 			return err
 		}
 		if err := s.db.DeleteProfile(ctx, tx, r.UserID); err != nil {

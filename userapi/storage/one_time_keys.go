@@ -87,7 +87,9 @@ func (d *Database) PutFallbackKeys(ctx context.Context, tx *sqldb.Tx, keys []Pre
 // Claim gives out a key of each kind asked for, which is named without its key
 // ID: the one-time key that was uploaded first, else the fallback key. It returns
 // these, and the devices that have fewer keys now. All of a claim is one
-// statement for each kind of key, under the devices' turns.
+// statement for each kind of key, under the devices' turns: no other claim
+// changes what a statement has found, which need not look at claimed_ts twice,
+// so that rows are found by their primary key whatever the planner knows.
 func (d *Database) Claim(ctx context.Context, tx *sqldb.Tx, kinds []Prekey, now int64) (keys []Prekey, changed []DeviceName, err error) {
 	turns := make([][]any, len(kinds))
 	for i, k := range kinds {
@@ -101,7 +103,7 @@ func (d *Database) Claim(ctx context.Context, tx *sqldb.Tx, kinds []Prekey, now 
 			WHERE o.user_id = c.c_user AND o.device_id = c.c_device AND o.algorithm = c.c_algorithm AND o.claimed_ts = 0
 			ORDER BY o.upload, o.key_id LIMIT 1) AS c_next FROM `+d.From("$2", "c", prekeyColumns()[:3])+`) AS n
 		WHERE one_time_keys.user_id = n.c_user AND one_time_keys.device_id = n.c_device AND one_time_keys.algorithm = n.c_algorithm
-			AND one_time_keys.key_id = n.c_next AND one_time_keys.claimed_ts = 0
+			AND one_time_keys.key_id = n.c_next
 		RETURNING user_id, device_id, algorithm, key_id, key`, now, kindRecords(kinds))
 	if err != nil {
 		return nil, nil, err
