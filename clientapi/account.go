@@ -8,7 +8,7 @@ import (
 
 // accountEndpoints lists what is about accounts and what belongs to users.
 func (s *Server) accountEndpoints() []httpapi.Endpoint {
-	return slices.Concat(s.sessionEndpoints(), s.userDataEndpoints(), s.pushRuleEndpoints())
+	return slices.Concat(s.sessionEndpoints(), s.userDataEndpoints(), s.pushRuleEndpoints(), s.keyEndpoints())
 }
 
 // sessionEndpoints lists what is about accounts, sessions and devices.

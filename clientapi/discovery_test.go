@@ -28,7 +28,7 @@ func TestDiscovery(t *testing.T) {
 		status int
 		want   []string
 	}{
-		{"versions", config.Global{}, "/_matrix/client/versions", 200, []string{`"v1.19"`, `"v1.1"`, `"r0.6.1"`, `"org.matrix.msc4143":false`}},
+		{"versions", config.Global{}, "/_matrix/client/versions", 200, []string{`"v1.19"`, `"v1.1"`, `"r0.6.1"`, `"org.matrix.msc4143":false`, `"org.matrix.msc3814":true`}},
 		{"no client", config.Global{}, "/.well-known/matrix/client", 404, []string{"M_NOT_FOUND"}},
 		{"no server", config.Global{}, "/.well-known/matrix/server", 404, []string{"M_NOT_FOUND"}},
 		{"no support", config.Global{}, "/.well-known/matrix/support", 404, []string{"M_NOT_FOUND"}},

@@ -44,6 +44,7 @@ func TestGuestEndpoints(t *testing.T) {
 	allowed := map[string]bool{
 		"GET /account/whoami": true, "GET /devices": true, "GET /devices/{deviceId}": true, "PUT /devices/{deviceId}": true,
 		"PUT /profile/{userId}/{keyName}": true, "DELETE /profile/{userId}/{keyName}": true,
+		"POST /keys/upload": true, "POST /keys/query": true, "POST /keys/claim": true, "PUT /sendToDevice/{eventType}/{txnId}": true,
 	}
 	for _, e := range testServer(t).accountEndpoints() {
 		name := e.Method + " " + e.Path[min(len(v3), len(e.Path)):]

@@ -102,6 +102,8 @@ func TestSpacesOfRoles(t *testing.T) {
 		"/_matrix/federation/v1/event/%24a%2Fb":                      "federation-api",
 		"/_matrix/key/v2/server":                                     "federation-api",
 		"/_matrix/client/v1/rooms/x/relations/y/m.thread/m.room.a?b": "sync-api",
+		"/_matrix/client/v3/keys/changes?from=a&to=b":                "sync-api",
+		"/_matrix/client/v3/keys/query":                              "client-api",
 	} {
 		if _, got := n.call(t, http.MethodGet, path, nil); got != fmt.Sprintf("%s GET %s", role, path) {
 			t.Errorf("%s should reach %s, got %q", path, role, got)

@@ -11,8 +11,12 @@ func TestConversation(t *testing.T) {
 	everywhere(t, true, converse)
 }
 
-func converse(t *testing.T, s site) {
-	cmd := exec.Command("node", "conversation.mjs", s.base())
+func converse(t *testing.T, s site) { script(t, s, "conversation.mjs") }
+
+// script runs one of the clients.
+func script(t *testing.T, s site, name string) {
+	t.Helper()
+	cmd := exec.Command("node", name, s.base())
 	cmd.Dir = "clients"
 	out, err := cmd.CombinedOutput()
 	t.Logf("\n%s", out)

@@ -58,7 +58,7 @@ func newDoor(t testing.TB, instances func(role string) []*process) *door {
 func (d *door) base() string { return d.server.URL }
 
 // readPaths are those that the sync-api serves, all of them by GET.
-var readPaths = regexp.MustCompile(`^/_matrix/client/(r0|v1|v3)/(sync|events|initialSync|events/[^/]+|rooms/[^/]+/(messages|initialSync|threads|timestamp_to_event|(context|event|relations)/.*))$`)
+var readPaths = regexp.MustCompile(`^/_matrix/client/(r0|v1|v3)/(sync|keys/changes|events|initialSync|events/[^/]+|rooms/[^/]+/(messages|initialSync|threads|timestamp_to_event|(context|event|relations)/.*))$`)
 
 func roleOf(method, path string) string {
 	switch {

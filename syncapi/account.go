@@ -40,7 +40,7 @@ func (a *answer) collectAccount() {
 }
 
 // appendGlobal appends what is not about a room: account data, presence,
-// devices.
+// messages to the device, keys.
 func (a *answer) appendGlobal(ctx context.Context, body []byte) ([]byte, error) {
 	list := a.global
 	if a.since == nil {
@@ -55,6 +55,9 @@ func (a *answer) appendGlobal(ctx context.Context, body []byte) ([]byte, error) 
 		return nil, err
 	}
 	if body, err = a.appendPresence(ctx, body); err != nil {
+		return nil, err
+	}
+	if body, err = a.appendDeviceLists(ctx, a.appendToDevice(body)); err != nil {
 		return nil, err
 	}
 	return a.appendDevices(body), nil
@@ -133,11 +136,4 @@ func (a *answer) appendAccount(ctx context.Context, body []byte, roomID string, 
 	}
 	a.something = a.something || a.since != nil
 	return append(body, `]}`...), nil
-}
-
-// appendDevices appends what end-to-end encryption needs: no messages to the
-// device, no changed devices, no keys.
-// spec: client-server-api §extensions-to-sync §e2e-extensions-to-sync
-func (a *answer) appendDevices(body []byte) []byte {
-	return append(body, `,"device_one_time_keys_count":{},"device_unused_fallback_key_types":[]`...)
 }

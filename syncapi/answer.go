@@ -39,6 +39,8 @@ type answer struct {
 	parts      []*part
 	// looked holds events that were looked up ahead, by room, until the room is shown.
 	looked map[string][]*event
+	// toDevice are the messages to the device.
+	toDevice []userapi.ToDeviceMessage
 	// device is what a lazily loading device was sent, where it is one.
 	device *sentDevice
 	// tight is set once the answer is large.
@@ -66,6 +68,9 @@ func newAnswer(s *Server, req *syncRequest, u *user, deviceID string) *answer {
 
 // build makes the answer's body.
 func (a *answer) build(ctx context.Context) ([]byte, error) {
+	if err := a.inbox(ctx); err != nil { // before all else: it may move the cut
+		return nil, err
+	}
 	if err := a.collect(ctx); err != nil {
 		return nil, err
 	}

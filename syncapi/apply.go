@@ -25,6 +25,8 @@ type application struct {
 	touched map[string]storage.Room
 	steps   []func()
 	woken   map[*user]struct{}
+	// listed are changes of users' keys, see device_lists.go.
+	listed []*listed
 }
 
 func newApplication(v *view) *application {
@@ -62,6 +64,7 @@ func (a *application) wake() {
 	for u := range a.woken {
 		u.notify()
 	}
+	a.wakeLater()
 }
 
 // take decodes a record and, if it is the next of its partition, adds what it
@@ -139,6 +142,12 @@ func (a *application) user(ctx context.Context, s *source, c *userapi.UserChange
 		}
 	case userapi.ChangeForget:
 		return a.forget(ctx, s, c)
+	case userapi.ChangeDeviceKeys:
+		a.deviceKeys(c)
+	case userapi.ChangeToDevice:
+		a.toDevice(c)
+	case userapi.ChangeDeviceList, userapi.ChangeSignatures:
+		a.deviceList(s, c)
 	case userapi.ChangeResynced:
 		s.resynced = true
 	}

@@ -155,6 +155,9 @@ func (a *application) applyRoom(t *told, members []storage.Membership) {
 			a.woken[u] = struct{}{}
 		}
 	}
+	if len(members) > 0 {
+		v.move(p, seq, r.active)
+	}
 	for _, m := range members {
 		u, ok := v.users[m.UserID]
 		if !ok {
@@ -163,6 +166,7 @@ func (a *application) applyRoom(t *told, members []storage.Membership) {
 		u.apply(func() {
 			current, _ := v.roomLocked(m.RoomID) // later, where the user is being loaded
 			v.changeMembership(u, current, m)
+			u.moved[p] = max(u.moved[p], seq)
 		})
 		a.woken[u] = struct{}{}
 	}

@@ -108,6 +108,9 @@ func newConsumer(ctx context.Context, log eventlog.Log, v *view, topics []eventl
 		if s.topic == roomapi.TopicOutput {
 			v.progress[s.partition] = s.seq
 		}
+		if s.topic == userapi.TopicUserOutput {
+			v.lists.begin(s.partition, s.seq)
+		}
 	}
 	v.publish(start)
 	return c, nil

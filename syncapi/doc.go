@@ -5,10 +5,18 @@
 // where a timeline is limited, what counts as unread. What a room is and what a
 // user may see is the room server's decision.
 //
+// What end-to-end encryption needs of a device is in memory with its user: how
+// many keys it has left and between which Seqs of user.output there may be messages
+// to it (devices.go), so that an answer without any asks nobody. Messages are the
+// user-api's rows; an answer that cannot hold all ends at the Seq of the last one it
+// holds (inbox.go), and the token that covers them has them deleted. Whose keys
+// changed is in memory as far back as it reaches, else in the database, and so is
+// who shares a room with whom (device_lists.go).
+//
 // It reads room.output, user.output and ephemeral, and writes user.activity. It
 // owns the tables in storage: memberships of our users, latest positions,
-// relations, receipts and change markers. All of them can be built again from
-// the logs, so their commits may lag; a plain message costs no row.
+// relations, receipts, changed keys and change markers. All of them can be built
+// again from the logs, so their commits may lag; a plain message costs no row.
 // Where room.output does not reach back to what the view has, rebuild.go makes
 // the view anew of what the room server knows; where user.output does not,
 // resync.go has the user-api tell there again what is current. Requests wait.

@@ -14,6 +14,7 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 	const v1, v3 = "/_matrix/client/v1", "/_matrix/client/v3"
 	return []httpapi.Endpoint{
 		get(v3+"/sync", httpapi.Guest, s.sync),
+		get(v3+"/keys/changes", httpapi.User, s.keysChanges),
 		get(v3+"/events", httpapi.Guest, s.events),
 		get(v3+"/events/{eventId}", httpapi.User, s.anyEvent),
 		get(v3+"/initialSync", httpapi.User, s.initialSync),

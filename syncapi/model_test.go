@@ -65,6 +65,9 @@ type model struct {
 	order    map[string][]string  // the IDs of a room's events
 	asked    map[string]int       // queries by name
 	clock    int64
+	inboxes  *inboxes
+	// statements counts those of the last instance that was started.
+	statements func() int64
 }
 
 type modelRoom struct {
@@ -114,7 +117,7 @@ func newModelOn(t testing.TB, real bool, instances int) *model {
 		t.Fatal(err)
 	}
 	m.log = log
-	m.calls = rpc.NewServer()
+	m.calls, m.inboxes = rpc.NewServer(), newInboxes()
 	m.serve()
 	if real {
 		m.real = newRealRooms(m)
@@ -163,6 +166,7 @@ func (m *model) instance() (s *Server, stop func()) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	m.statements = db.Statements
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
 	s, err = New(ctx, Deps{Config: config.SyncAPI{MaxLag: 5 * time.Second}, ServerName: testServer, Log: log, DB: db, Caller: m.calls,
@@ -420,6 +424,13 @@ type answerOf struct {
 	} `json:"rooms"`
 	Account  batchOf `json:"account_data"`
 	Presence batchOf `json:"presence"`
+	ToDevice batchOf `json:"to_device"`
+	Lists    struct {
+		Changed []string `json:"changed"`
+		Left    []string `json:"left"`
+	} `json:"device_lists"`
+	Counts map[string]int64 `json:"device_one_time_keys_count"`
+	Unused []string         `json:"device_unused_fallback_key_types"`
 }
 
 type roomOf struct {
@@ -542,6 +553,7 @@ func (m *model) serve() {
 		return &userapi.HeadsResponse{Seqs: m.heads().users}, nil
 	})
 	userapi.Resync.Serve(m.calls, m.resync)
+	m.serveDevices()
 	userapi.QueryAccountData.Serve(m.calls, m.accountData)
 	userapi.QueryPresence.Serve(m.calls, func(context.Context, *userapi.PresenceRequest) (*userapi.PresenceResponse, error) {
 		return &userapi.PresenceResponse{}, nil

@@ -57,6 +57,7 @@ func (c *consumer) rebuildUsers(ctx context.Context, s *source, fence func(conte
 	}
 	s.next, s.seq, s.lost = t.taken(), t.seq, false
 	s.stored = s.next
+	c.view.lists.begin(s.partition, s.seq)
 	c.view.stored.reached(s.topic, s.partition, s.seq)
 	return nil
 }

@@ -198,6 +198,7 @@ func (a *application) passOver(rec *roomapi.OutputRecord) {
 		v.order.Remove(r.place)
 		r.place = nil
 	}
+	v.move(rec.Position.Partition, seq, r.active)
 	for u := range r.active {
 		a.woken[u] = struct{}{}
 	}

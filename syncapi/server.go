@@ -144,6 +144,11 @@ func (s *Server) Register(r *rpc.Server) {
 // answered at once, with the token that they came with.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.Stop()
+	waking, stop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { s.view.wakeListed(waking) })
+	defer group.Wait()
+	defer stop()
 	return s.feed.run(ctx)
 }
 

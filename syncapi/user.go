@@ -35,6 +35,13 @@ type user struct {
 	pending []func()
 	rooms   map[string]*membership
 	account map[accountKey]accountMark
+	// devices are what is known of the user's devices, see devices.go; all up to
+	// devicesSeq is in it.
+	devices    map[string]device
+	devicesSeq int64
+	// moved has for each partition of room.output the last Seq by which somebody
+	// came to or went from a room of the user, or the user, or may have.
+	moved []int64
 	// accountSeq is the highest Seq in account.
 	accountSeq int64
 	ignored    map[string]struct{}
@@ -205,6 +212,7 @@ func (v *view) user(ctx context.Context, id string) (*user, error) {
 			id: id, partition: eventlog.PartitionFor(id, len(v.shape.users)),
 			ready: make(chan struct{}), rooms: map[string]*membership{},
 			account: map[accountKey]accountMark{}, counts: map[string]*unread{},
+			moved: make([]int64, len(v.shape.rooms)),
 		}
 		v.users[id] = u
 	}
@@ -301,6 +309,10 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 	if err != nil {
 		return err
 	}
+	devices, devicesSeq, err := v.loadDevices(ctx, u)
+	if err != nil {
+		return err
+	}
 	var ids []string
 	for i := range rows {
 		if i == 0 || rows[i].RoomID != rows[i-1].RoomID {
@@ -333,6 +345,8 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 	u.invites.SetPermission(global[typeInvites])
 	u.invites.SetFilter(global[typeInviteFilter])
 	u.rules = global[typePushRules]
+	u.devices, u.devicesSeq = devices, devicesSeq
+	copy(u.moved, v.progress)
 	u.loaded = true
 	for _, f := range u.pending {
 		f()

@@ -45,6 +45,9 @@ type view struct {
 	unread []storage.Unread
 	bytes  int64
 
+	// lists are whose keys have changed lately, see device_lists.go.
+	lists *lists
+
 	// presence is what was last said of each user, see presence.go.
 	presence presences
 
@@ -67,6 +70,7 @@ func newView(store *storage.Store, caller rpc.Caller, log *logrus.Entry, server 
 		maxUsers: 10_000, maxBytes: 64 << 20, loadTimeout: 30 * time.Second,
 		rooms: map[string]*room{}, users: map[string]*user{}, order: list.New(),
 		progress: make([]int64, len(shape.rooms)), dirty: map[string]storage.Room{},
+		lists:    newLists(len(shape.users)),
 		presence: presences{users: map[string]presence{}},
 		needed:   shape.clone(), maxLag: 10 * time.Second,
 	}

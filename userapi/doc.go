@@ -17,6 +17,15 @@
 // by the database's clock. Words by which users are found (user_search.go) are
 // written with the profile that they are of.
 //
+// Keys of devices and users (keys.go, cross_signing.go, signatures.go), key
+// backups and dehydrated devices are rows here. One-time keys are given out once,
+// in the order of their uploads: claims, uploads and deletions of a device take
+// turns by its row of key_turns. A key that was given out is known for a day, so
+// that the retry of an upload does not bring it back. Messages to devices
+// (to_device.go) are rows until they are acknowledged, in the order of the Seqs of
+// the changes that tell of them; the row of the request that sent them makes its
+// retries do nothing. Keys of other servers' users are not here.
+//
 // It asks nobody. All methods are safe for concurrent use.
 //
 // Any instance answers anything. Who has the lease of a partition also keeps the

@@ -22,6 +22,10 @@ const (
 	knownFor = 400 * time.Millisecond
 	// keepEnds is how long session_ends keeps its rows.
 	keepEnds = 10 * time.Minute
+	// keepSent is how long a request that sent messages to devices is known for
+	// its retries, keepClaimed how long one-time keys that were given out are.
+	keepSent    = 7 * 24 * time.Hour
+	keepClaimed = 24 * time.Hour
 	// hintEvery bounds how often the publishers are told of new rows.
 	hintEvery = 3 * time.Millisecond
 )
@@ -142,7 +146,9 @@ func (s *Server) followTyping(ctx context.Context, partition int) {
 
 // sweep deletes rows that tell nobody anything any more.
 func (s *Server) sweep(ctx context.Context) error {
-	err := errors.Join(s.failures.sweep(ctx, s.now()), s.db.DropDelayed(ctx, api.DelayedRetention.Milliseconds()))
+	now := s.now()
+	err := errors.Join(s.failures.sweep(ctx, now), s.db.DropDelayed(ctx, api.DelayedRetention.Milliseconds()),
+		s.db.DropSent(ctx, now.Add(-keepSent).UnixMilli()), s.db.DropClaimed(ctx, now.Add(-keepClaimed).UnixMilli()))
 	if s.sole {
 		return err
 	}

@@ -44,7 +44,15 @@ func (s *Server) putDevice(ctx context.Context, r *api.PutDeviceRequest) (*struc
 		if r.DisplayName == nil {
 			return nil
 		}
-		_, err = s.db.Change(ctx, tx, api.UserChange{UserID: r.UserID, Kind: api.ChangeDevices, DeviceID: r.DeviceID})
+		changes := []api.UserChange{{UserID: r.UserID, Kind: api.ChangeDevices, DeviceID: r.DeviceID}}
+		keys, err := s.db.KeysOfDevice(ctx, tx, r.UserID, r.DeviceID)
+		if err != nil {
+			return err
+		}
+		if keys != nil { // with which its name is told
+			changes = append(changes, api.UserChange{UserID: r.UserID, Kind: api.ChangeDeviceList})
+		}
+		_, err = s.db.Changes(ctx, tx, changes)
 		return err
 	})
 	s.tokens.forget(r.UserID)
@@ -87,9 +95,11 @@ func (s *Server) endSessions(ctx context.Context, tx *sqldb.Tx, userID, but stri
 	return s.endDevices(ctx, tx, userID, ids)
 }
 
-// endDevices deletes devices. The caller has their tokens forgotten once the
-// transaction is committed.
+// endDevices deletes devices, with their keys and the messages to them. The caller
+// has their tokens forgotten once the transaction is committed.
 func (s *Server) endDevices(ctx context.Context, tx *sqldb.Tx, userID string, ids []string) error {
+	var changes []api.UserChange
+	listed := false
 	for _, id := range ids {
 		ok, err := s.db.DeleteDevice(ctx, tx, userID, id)
 		if err != nil {
@@ -98,11 +108,21 @@ func (s *Server) endDevices(ctx context.Context, tx *sqldb.Tx, userID string, id
 		if !ok {
 			continue
 		}
-		if _, err := s.db.Change(ctx, tx, api.UserChange{UserID: userID, Kind: api.ChangeDevices, DeviceID: id}); err != nil {
+		had, err := s.db.DropDeviceKeys(ctx, tx, userID, id)
+		if err != nil {
 			return err
 		}
+		changes = append(changes, api.UserChange{UserID: userID, Kind: api.ChangeDevices, DeviceID: id})
+		if had.Prekeys { // a device of that ID may come again
+			changes = append(changes, leftChange(storage.DeviceName{UserID: userID, DeviceID: id}, storage.Prekeys{}))
+		}
+		listed = listed || had.Keys
 	}
-	return nil
+	if listed {
+		changes = append(changes, api.UserChange{UserID: userID, Kind: api.ChangeDeviceList})
+	}
+	_, err := s.db.Changes(ctx, tx, changes)
+	return err
 }
 
 func (s *Server) setPassword(ctx context.Context, r *api.SetPasswordRequest) (*struct{}, error) {
@@ -146,6 +166,9 @@ func (s *Server) deactivate(ctx context.Context, r *api.DeactivateRequest) (*str
 			return err
 		}
 		if err := s.endSessions(ctx, tx, r.UserID, ""); err != nil {
+			return err
+		}
+		if err := s.dropUserKeys(ctx, tx, r.UserID); err != nil {
 			return err
 		}
 		if err := s.db.DeleteProfile(ctx, tx, r.UserID); err != nil {

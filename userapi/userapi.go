@@ -63,6 +63,7 @@ type Server struct {
 	leases     *lease.Manager
 	sole       bool // no other instance can be there
 	pollEvery  time.Duration
+	maxInbox   int // messages to a device
 	logger     *logrus.Entry
 	now        func() time.Time
 }
@@ -81,6 +82,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	s := &Server{
 		config:     deps.Config,
 		noPresence: deps.NoPresence,
+		maxInbox:   maxInbox,
 		serverName: deps.ServerName,
 		log:        deps.Log,
 		tokens:     newTokenCache(maxCachedTokens),
@@ -153,6 +155,7 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.Moderate.Serve(srv, s.moderate)
 	api.PutReport.Serve(srv, s.putReport)
 	s.registerData(srv)
+	s.registerKeys(srv)
 }
 
 // Run publishes changes and consumes activity until ctx is done, then hands its

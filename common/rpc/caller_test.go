@@ -207,7 +207,7 @@ func testErrors(t *testing.T, c Caller) {
 		}
 	}
 	_, err := missing.Call(t.Context(), c, &struct{}{})
-	if err == nil || matrixerror.From(err) != nil || !strings.Contains(err.Error(), "test/missing") {
+	if !errors.Is(err, ErrNoMethod) || matrixerror.From(err) != nil || !strings.Contains(err.Error(), "test/missing") {
 		t.Errorf("a method that is not served gives %v", err)
 	}
 }

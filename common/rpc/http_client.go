@@ -300,6 +300,8 @@ func (c *HTTPClient) refusal(res *http.Response) error {
 	}
 	err = fmt.Errorf("%s answered %d: %s", res.Request.URL.Host, res.StatusCode, strings.ToValidUTF8(string(text), ""))
 	switch res.StatusCode {
+	case http.StatusNotFound:
+		return fmt.Errorf("%w: %w", ErrNoMethod, err)
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return &unansweredError{cause: err, tooSlow: res.StatusCode == http.StatusGatewayTimeout}
 	}

@@ -2,9 +2,14 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 )
+
+// ErrNoMethod says that a method is not served where it was called: for callers
+// that may be of a later release than who is asked.
+var ErrNoMethod = errors.New("rpc: no such method")
 
 // Routed is implemented by requests that are best answered by the owner of a
 // partition; the key is the room ID or user ID that chooses it.
@@ -109,7 +114,7 @@ func (s *Server) Methods() map[string]Signature {
 func (s *Server) Invoke(ctx context.Context, c Call) (any, error) {
 	h, ok := s.methods[c.String()]
 	if !ok {
-		return nil, fmt.Errorf("rpc: no method %s in this process", c)
+		return nil, fmt.Errorf("%w: %s in this process", ErrNoMethod, c)
 	}
 	return h.call(ctx, c.Request)
 }

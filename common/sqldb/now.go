@@ -9,3 +9,13 @@ func (db *DB) Now() string {
 	}
 	return "CAST(unixepoch('subsec') * 1000 AS BIGINT)"
 }
+
+// Keep is the text behind a SELECT that keeps the rows it found from being
+// deleted until the transaction ends; SQLite, where one writes at a time, needs
+// none.
+func (db *DB) Keep() string {
+	if db.engine == enginePostgres {
+		return " FOR KEY SHARE"
+	}
+	return ""
+}

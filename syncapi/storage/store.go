@@ -41,8 +41,10 @@ type Batch struct {
 	Unrelate []RoomEvent
 	Receipts []Receipt
 	Markers  []Marker
-	Unread   []Unread
-	Rooms    []Room
+	// DeviceLists tell whose keys changed.
+	DeviceLists []DeviceList
+	Unread      []Unread
+	Rooms       []Room
 	// Purge names rooms of which nothing is kept up to a Seq.
 	Purge   []RoomSeq
 	Offsets []Offset
@@ -60,7 +62,7 @@ type RoomSeq struct {
 // Empty tells that a batch stores nothing.
 func (b *Batch) Empty() bool {
 	return len(b.Memberships)+len(b.Relations)+len(b.Unrelate)+len(b.Receipts)+len(b.Markers)+
-		len(b.Unread)+len(b.Rooms)+len(b.Purge)+len(b.Offsets) == 0
+		len(b.DeviceLists)+len(b.Unread)+len(b.Rooms)+len(b.Purge)+len(b.Offsets) == 0
 }
 
 // Add adds the rows that records of one source make; nil stands for none.
@@ -73,6 +75,7 @@ func (b *Batch) Add(o *Batch) {
 	b.Unrelate = append(b.Unrelate, o.Unrelate...)
 	b.Receipts = append(b.Receipts, o.Receipts...)
 	b.Markers = append(b.Markers, o.Markers...)
+	b.DeviceLists = append(b.DeviceLists, o.DeviceLists...)
 	b.Purge = append(b.Purge, o.Purge...)
 }
 
@@ -91,6 +94,7 @@ func (s *Store) Apply(ctx context.Context, b *Batch) error {
 			func() error { return each(b.Unrelate, func(e *RoomEvent) error { return unrelate(ctx, tx, e) }) },
 			func() error { return putReceipts(ctx, tx, b.Receipts) },
 			func() error { return putMarkers(ctx, tx, b.Markers) },
+			func() error { return putDeviceLists(ctx, tx, b.DeviceLists) },
 			func() error { return putUnread(ctx, tx, b.Unread) },
 			func() error { return putRooms(ctx, tx, b.Rooms) },
 			func() error { return each(b.Purge, func(p *RoomSeq) error { return p.purge(ctx, tx) }) },
@@ -172,7 +176,7 @@ type scanner interface{ Scan(dest ...any) error }
 
 // Clear forgets the whole view.
 func Clear(ctx context.Context, tx *sqldb.Tx) error {
-	for _, table := range []string{"memberships", "relations", "threads", "unread", "rooms", "receipts", "markers", "offsets"} {
+	for _, table := range []string{"memberships", "relations", "threads", "unread", "rooms", "receipts", "markers", "device_lists", "offsets"} {
 		if _, err := tx.Exec(ctx, `DELETE FROM `+table); err != nil {
 			return err
 		}

@@ -50,11 +50,19 @@ const (
 	ChangeReceipt     ChangeKind = "receipt"      // RoomID, Type, Receipt
 	ChangePushRules   ChangeKind = "push_rules"   // Content is the m.push_rules event's content
 	ChangeProfile     ChangeKind = "profile"      // Content is the whole profile
-	ChangeDevices     ChangeKind = "devices"      // the user's device list changed
+	ChangeDevices     ChangeKind = "devices"      // DeviceID was made, renamed or deleted
 	ChangeDeactivated ChangeKind = "deactivated"
 	ChangeAccount     ChangeKind = "account"   // it was locked or suspended, or is not any more
-	ChangeToDevice    ChangeKind = "to_device" // DeviceID has new messages
-	ChangeForget      ChangeKind = "forget"    // RoomID was forgotten by the user, whose member event was EventID
+	ChangeToDevice    ChangeKind = "to_device" // DeviceIDs have a message each, of this Seq
+	// ChangeDeviceKeys says what DeviceID has left now: OneTimeKeys, UnusedFallback.
+	ChangeDeviceKeys ChangeKind = "device_keys"
+	// ChangeDeviceList says that others have to ask anew for the user's keys: those
+	// of devices or for cross-signing.
+	ChangeDeviceList ChangeKind = "device_list"
+	// ChangeSignatures says that the user has signed keys of Target, which only
+	// the user sees.
+	ChangeSignatures ChangeKind = "signatures"
+	ChangeForget     ChangeKind = "forget" // RoomID was forgotten by the user, whose member event was EventID
 	// ChangeResync says that the changes between the last one in the topic and
 	// this one cannot be had any more, or that a reader lacks them: it goes on
 	// from here, whatever that is. What is current of all users of the partition
@@ -77,8 +85,17 @@ type UserChange struct {
 	Type     string         `json:"type,omitzero"`
 	Content  jsontext.Value `json:"content,omitzero"`
 	Receipt  *Receipt       `json:"receipt,omitzero"`
-	// Again is set for a ChangeForget that a resync tells again: where EventID is
-	// not known, the room is not hidden, for it may have been entered since.
+	// DeviceIDs are devices of the user.
+	DeviceIDs []string `json:"device_ids,omitzero"`
+	// OneTimeKeys has the number of one-time keys left by algorithm, UnusedFallback
+	// the algorithms whose fallback key was not used.
+	OneTimeKeys    map[string]int64 `json:"one_time_keys,omitzero"`
+	UnusedFallback []string         `json:"unused_fallback,omitzero"`
+	// Target is another user, or the same.
+	Target string `json:"target,omitzero"`
+	// Again is set for what a resync tells again. Of a ChangeForget: where EventID
+	// is not known, the room is not hidden, for it may have been entered since. Of a
+	// ChangeToDevice: the messages may have a lower Seq.
 	Again bool `json:"again,omitzero"`
 }
 

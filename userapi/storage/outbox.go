@@ -38,6 +38,34 @@ func (d *Database) change(ctx context.Context, tx *sqldb.Tx, partition int, chan
 	return res, err
 }
 
+// Changes is Change for changes of any users, which keep their order in each
+// partition. It returns their Seqs.
+func (d *Database) Changes(ctx context.Context, tx *sqldb.Tx, changes []api.UserChange) ([]int64, error) {
+	places := make([][]int, d.partitions) // of changes, by partition
+	for i := range changes {
+		p := eventlog.PartitionFor(changes[i].UserID, d.partitions)
+		places[p] = append(places[p], i)
+	}
+	seqs := make([]int64, len(changes))
+	for p, list := range places { // in one order, so that nobody waits in a circle
+		if len(list) == 0 {
+			continue
+		}
+		some := make([]api.UserChange, len(list))
+		for n, i := range list {
+			some[n] = changes[i]
+		}
+		res, err := d.change(ctx, tx, p, some...)
+		if err != nil {
+			return nil, err
+		}
+		for n, i := range list {
+			seqs[i] = res.Seq - int64(len(list)-1-n)
+		}
+	}
+	return seqs, nil
+}
+
 // OutboxRow is a change that waits to be published.
 type OutboxRow struct {
 	Seq           int64
@@ -97,4 +125,10 @@ func (d *Database) Heads(ctx context.Context) ([]int64, error) {
 		}, "SELECT partition_id, seq FROM output_heads")
 	})
 	return seqs, err
+}
+
+// HeadOf returns the last Seq of a user's partition, within a transaction.
+func (d *Database) HeadOf(ctx context.Context, tx *sqldb.Tx, userID string) (seq int64, err error) {
+	err = tx.QueryRow(ctx, "SELECT seq FROM output_heads WHERE partition_id = $1", eventlog.PartitionFor(userID, d.partitions)).Scan(&seq)
+	return seq, err
 }

@@ -3,6 +3,8 @@ package storage
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -18,9 +20,20 @@ const resyncUsers = 100
 // StartResync gives up what a partition still lacks in user.output: it writes
 // the change that tells readers so, with the next Seq after both the head and
 // published, and notes that the current rows are to follow. It returns that Seq.
+// If more was published than this database knows of, it was restored from an
+// older copy, and one-time keys that it holds may have been given out since.
 func (d *Database) StartResync(ctx context.Context, tx *sqldb.Tx, partition int, published int64) (int64, error) {
 	if err := beginResync(ctx, tx, partition); err != nil {
 		return 0, err
+	}
+	var head int64
+	if err := tx.QueryRow(ctx, "SELECT seq FROM output_heads WHERE partition_id = $1", partition).Scan(&head); err != nil {
+		return 0, fmt.Errorf("userapi: resync: %w", err)
+	}
+	if published > head {
+		if err := d.ForgetPrekeys(ctx, tx, partition); err != nil {
+			return 0, fmt.Errorf("userapi: resync: %w", err)
+		}
 	}
 	for _, one := range []struct {
 		text string
@@ -35,6 +48,20 @@ func (d *Database) StartResync(ctx context.Context, tx *sqldb.Tx, partition int,
 	}
 	res, err := d.change(ctx, tx, partition, api.UserChange{Kind: api.ChangeResync})
 	return res.Seq, err
+}
+
+// Restored makes good what a database that was restored from an older copy
+// cannot know, where no log tells of it: it forgets one-time keys, and has all
+// that is current told anew, device lists among it.
+func (d *Database) Restored(ctx context.Context) error {
+	return d.Write(ctx, func(tx *sqldb.Tx) error {
+		for p := range d.partitions {
+			if _, err := d.RequestResync(ctx, tx, p); err != nil {
+				return err
+			}
+		}
+		return d.ForgetPrekeys(ctx, tx, -1)
+	})
 }
 
 // RequestResync has the current rows of a partition follow all that is on its
@@ -136,6 +163,11 @@ func (d *Database) currentChanges(ctx context.Context, tx *sqldb.Tx, userID stri
 	for _, dev := range devices {
 		out = append(out, api.UserChange{Kind: api.ChangeDevices, DeviceID: dev.DeviceID})
 	}
+	keys, err := d.currentKeys(ctx, tx, userID)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, keys...)
 	profile, err := d.Profile(ctx, tx, userID)
 	if err != nil {
 		return nil, err
@@ -172,5 +204,42 @@ func (d *Database) currentChanges(ctx context.Context, tx *sqldb.Tx, userID stri
 		out = append(out, c)
 		return err
 	}, "SELECT room_id, event_id FROM forgotten WHERE user_id = $1 ORDER BY room_id", userID)
+	return out, err
+}
+
+// currentKeys tells what is stored of a user's keys, and of messages to devices.
+func (d *Database) currentKeys(ctx context.Context, tx *sqldb.Tx, userID string) ([]api.UserChange, error) {
+	var out []api.UserChange
+	devices, err := d.KeysOfDevices(ctx, tx, []string{userID})
+	if err != nil {
+		return nil, err
+	}
+	cross, err := d.CrossKeys(ctx, tx, []string{userID})
+	if err != nil {
+		return nil, err
+	}
+	if len(devices)+len(cross) > 0 {
+		out = append(out, api.UserChange{Kind: api.ChangeDeviceList})
+	}
+	left, err := d.PrekeysOfUser(ctx, tx, userID)
+	if err != nil {
+		return nil, err
+	}
+	for dev, keys := range left {
+		out = append(out, api.UserChange{Kind: api.ChangeDeviceKeys, DeviceID: dev.DeviceID, OneTimeKeys: keys.Counts, UnusedFallback: keys.Unused})
+	}
+	inboxes, err := d.Inboxes(ctx, tx, userID)
+	if err != nil {
+		return nil, err
+	}
+	if len(inboxes) > 0 {
+		out = append(out, api.UserChange{Kind: api.ChangeToDevice, DeviceIDs: slices.Sorted(maps.Keys(inboxes)), Again: true})
+	}
+	err = each(ctx, tx, func(scan func(...any) error) error {
+		c := api.UserChange{Kind: api.ChangeSignatures}
+		err := scan(&c.Target)
+		out = append(out, c)
+		return err
+	}, "SELECT DISTINCT user_id FROM key_signatures WHERE signer_id = $1 AND user_id <> $2 ORDER BY user_id", userID, userID)
 	return out, err
 }

@@ -48,6 +48,7 @@ func commands() []command {
 		{"reopen", "", "lets servers run again on an installation that was moved away", false, reopenCommand},
 		{"log reset", "", "sets consumers to another place of their topics, or shows what is wrong", false, resetCommand},
 		{"reports", "", "shows what users have reported, and resolves it", false, reportsCommand},
+		{"restored", "", "makes the user-api's store safe after it was put back to an older copy", false, restoredCommand},
 		{"rebuild", "directory|sync", "has a view built anew at the next start", false, rebuildCommand},
 		{"media list", "--user USER", "lists what a user has uploaded", false, mediaListCommand},
 		{"media quarantine", choice, "keeps media from everybody; a hash or a server also for later", false, mediaFlagCommand(media.Quarantined, true)},
@@ -244,6 +245,12 @@ func resetCommand(set *flag.FlagSet) func(context.Context, *run) error {
 	set.BoolVar(&reset.Yes, "yes", false, "do it")
 	return func(ctx context.Context, r *run) error {
 		return r.with(ctx, false, func(i *Installation) error { return ResetPlaces(ctx, i, reset, r.out) })
+	}
+}
+
+func restoredCommand(*flag.FlagSet) func(context.Context, *run) error {
+	return func(ctx context.Context, r *run) error {
+		return r.with(ctx, false, func(i *Installation) error { return Restored(ctx, i, r.out) })
 	}
 }
 

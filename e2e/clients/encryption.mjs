@@ -1,0 +1,195 @@
+// An encrypted conversation of two people, each with a real client (matrix-js-sdk
+// and its Rust crypto), with a running server: node encryption.mjs http://127.0.0.1:8008
+//
+// Every line printed was seen by the person named, decrypted by their own client.
+// The first thing that is not as it should be ends the script with status 1. The
+// server must allow open registration.
+
+import * as sdk from "matrix-js-sdk";
+import { CryptoEvent } from "matrix-js-sdk/lib/crypto-api/index.js";
+import assert from "node:assert/strict";
+
+const complain = console.error;
+for (const method of ["debug", "info", "warn", "error", "trace"]) console[method] = () => {};
+
+const baseUrl = process.argv[2];
+if (!baseUrl) {
+    complain("usage: node encryption.mjs BASE_URL");
+    process.exit(2);
+}
+const started = Date.now();
+const say = (who, what) => console.log(`${who.padEnd(6)} ${what}`);
+const unique = Date.now().toString(36);
+const password = "correct horse";
+
+/** Waits until check() gives something true; tried anew whenever one of the emitter's events fires. */
+function until(what, emitter, events, check) {
+    return new Promise((resolve, reject) => {
+        let busy = false;
+        let again = false;
+        const finish = (done, value) => {
+            clearTimeout(timer);
+            for (const e of events) emitter.off(e, attempt);
+            done(value);
+        };
+        const attempt = async () => {
+            again = true;
+            if (busy) return;
+            busy = true;
+            try {
+                while (again) {
+                    again = false;
+                    const value = await check();
+                    if (value) return finish(resolve, value);
+                }
+            } catch (err) {
+                finish(reject, err);
+            } finally {
+                busy = false;
+            }
+        };
+        const timer = setTimeout(() => finish(reject, new Error(`timed out waiting until ${what}`)), 30000);
+        for (const e of events) emitter.on(e, attempt);
+        attempt();
+    });
+}
+
+/** Makes a client with crypto for a session, and has it sync. */
+async function start(name, session, secrets) {
+    const client = sdk.createClient({
+        baseUrl,
+        userId: session.user_id,
+        deviceId: session.device_id,
+        accessToken: session.access_token,
+        timelineSupport: true,
+        cryptoCallbacks: { getSecretStorageKey: async ({ keys }) => (secrets.key ? [Object.keys(keys)[0], secrets.key] : null) },
+    });
+    await client.initRustCrypto({ useIndexedDB: false });
+    await client.startClient({ initialSyncLimit: 20 });
+    await until("first sync", client, [sdk.ClientEvent.Sync], () => client.isInitialSyncComplete());
+    return { name, client, secrets, id: session.user_id, device: session.device_id, crypto: client.getCrypto() };
+}
+
+async function register(name) {
+    const session = await sdk.createClient({ baseUrl }).registerRequest({
+        username: `${name.toLowerCase()}-${unique}`, password, initial_device_display_name: `${name}'s laptop`, auth: { type: "m.login.dummy" },
+    });
+    return start(name, session, {});
+}
+
+async function logIn(person) {
+    const session = await sdk.createClient({ baseUrl }).loginRequest({
+        type: "m.login.password", password, identifier: { type: "m.id.user", user: person.id },
+    });
+    return start(person.name, session, person.secrets);
+}
+
+/** Makes cross-signing keys; the first ones need no password. */
+async function sign(person) {
+    await person.crypto.bootstrapCrossSigning({
+        authUploadDeviceSigningKeys: async (request) => {
+            await request(null);
+        },
+    });
+    assert.ok(await person.crypto.isCrossSigningReady(), "cross-signing is ready");
+    say(person.name, "has made cross-signing keys, without a password");
+}
+
+const event = (person, room, id) => person.client.getRoom(room)?.findEventById(id);
+
+/** Waits until a person's client has decrypted an event, and returns its text. */
+async function reads(person, room, id) {
+    const found = await until(`${person.name} has ${id}`, person.client, [sdk.RoomEvent.Timeline, sdk.ClientEvent.Event, sdk.ClientEvent.Sync], () => event(person, room, id));
+    await until(`${person.name} reads ${id}`, person.client, [sdk.MatrixEventEvent.Decrypted, sdk.ClientEvent.ToDeviceEvent, sdk.ClientEvent.Sync], () =>
+        !found.isBeingDecrypted() && !found.isDecryptionFailure() && found.getContent().body);
+    assert.equal(found.getWireType(), "m.room.encrypted");
+    return found.getContent().body;
+}
+
+const write = async (person, room, text) => (await person.client.sendTextMessage(room, text)).event_id;
+
+async function conversation() {
+    const [alice, bob] = await Promise.all([register("Alice"), register("Bob")]);
+    await sign(alice);
+    await sign(bob);
+    const recovery = await alice.crypto.createRecoveryKeyFromPassphrase();
+    alice.secrets.key = recovery.privateKey;
+    await alice.crypto.bootstrapSecretStorage({ createSecretStorageKey: async () => recovery, setupNewSecretStorage: true, setupNewKeyBackup: true });
+    const { backupInfo } = (await alice.crypto.checkKeyBackupAndEnable()) ?? {};
+    assert.ok(backupInfo?.version, "a backup version");
+    say("Alice", `keeps secrets on the server, and a key backup of version ${backupInfo.version}`);
+
+    // A room, and who is in it.
+    const { room_id: room } = await alice.client.createRoom({
+        preset: "private_chat", invite: [bob.id],
+        initial_state: [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }],
+    });
+    await until("Bob is invited", bob.client, [sdk.ClientEvent.Room, sdk.RoomEvent.MyMembership, sdk.ClientEvent.Sync], () => bob.client.getRoom(room)?.getMyMembership() === "invite");
+    await bob.client.joinRoom(room);
+    await until("Alice sees Bob", alice.client, [sdk.RoomStateEvent.Members, sdk.ClientEvent.Sync], () => alice.client.getRoom(room)?.getMember(bob.id)?.membership === "join");
+    const first = await write(alice, room, "It is a secret.");
+    say("Bob", `reads: ${await reads(bob, room, first)}`);
+    const second = await write(bob, room, "I tell nobody.");
+    say("Alice", `reads: ${await reads(alice, room, second)}`);
+    const raw = await alice.client.fetchRoomEvent(room, first);
+    assert.ok(raw.type === "m.room.encrypted" && !JSON.stringify(raw).includes("secret"), "the server has no plain text");
+    say("server", "has ciphertext only");
+
+    // Identities.
+    assert.ok((await alice.crypto.getDeviceVerificationStatus(bob.id, bob.device)).signedByOwner, "Bob's device is signed by Bob");
+    say("Alice", "sees that Bob's device is signed by Bob");
+
+    // A new device of Alice's: signed by her, and with the old messages' keys.
+    await until("the keys are backed up", alice.client, [CryptoEvent.KeyBackupSessionsRemaining, sdk.ClientEvent.Sync], async () =>
+        (await alice.client.http.authedRequest(sdk.Method.Get, "/room_keys/version")).count >= 2); // the library's own is of before
+    const phone = await logIn(alice);
+    assert.ok(await phone.crypto.userHasCrossSigningKeys(alice.id, true), "the phone knows Alice's keys");
+    await phone.crypto.bootstrapCrossSigning({});
+    await until("Bob sees the new device as Alice's", bob.client, [CryptoEvent.DevicesUpdated, sdk.ClientEvent.Sync], async () =>
+        (await bob.crypto.getDeviceVerificationStatus(alice.id, phone.device))?.signedByOwner);
+    say("Bob", "sees a second device of Alice's that is signed by her");
+    await phone.crypto.loadSessionBackupPrivateKeyFromSecretStorage();
+    await phone.crypto.checkKeyBackupAndEnable();
+    const restored = await phone.crypto.restoreKeyBackup();
+    assert.ok(restored.imported >= 2, `${restored.imported} keys restored`);
+    for (const [id, text] of [[first, "It is a secret."], [second, "I tell nobody."]]) assert.equal(await reads(phone, room, id), text);
+    say("Alice", `restored ${restored.imported} keys on her phone and reads what was said before`);
+    const third = await write(bob, room, "Hello, phone!");
+    for (const device of [alice, phone]) say("Alice", `reads on ${device === phone ? "the phone" : "the laptop"}: ${await reads(device, room, third)}`);
+
+    // Somebody who comes later reads what comes later.
+    const carol = await register("Carol");
+    await sign(carol);
+    await alice.client.invite(room, carol.id);
+    await carol.client.joinRoom(room);
+    await until("Bob sees Carol", bob.client, [sdk.RoomStateEvent.Members, sdk.ClientEvent.Sync], () => bob.client.getRoom(room)?.getMember(carol.id)?.membership === "join");
+    const fourth = await write(bob, room, "Welcome, Carol.");
+    say("Carol", `reads: ${await reads(carol, room, fourth)}`);
+
+    // A device that is gone is written to no more.
+    phone.client.stopClient();
+    await phone.client.logout(true);
+    await until("Bob sees the phone go", bob.client, [CryptoEvent.DevicesUpdated, sdk.ClientEvent.Sync], async () =>
+        !(await bob.crypto.getUserDeviceInfo([alice.id])).get(alice.id)?.has(phone.device));
+    const fifth = await write(bob, room, "Still there?");
+    say("Alice", `reads: ${await reads(alice, room, fifth)}`);
+    say("Bob", "sees that Alice's phone is gone");
+
+    for (const p of [alice, bob, carol]) p.client.stopClient();
+}
+
+process.on("uncaughtException", (err) => {
+    if (err.name === "AbortError") return; // a long poll that was stopped
+    complain("FAILED", err);
+    process.exit(1);
+});
+conversation().then(
+    () => {
+        console.log(`ok     in ${((Date.now() - started) / 1000).toFixed(1)} s`);
+        process.exit(0);
+    },
+    (err) => {
+        complain("FAILED", err);
+        process.exit(1);
+    },
+);
