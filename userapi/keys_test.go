@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/userapi/api"
 	"github.com/matrix-org/dendrite/userapi/storage"
@@ -292,7 +293,7 @@ func TestRestoredForgetsPrekeys(t *testing.T) {
 		_, err = w.log.Append(t.Context(), eventlog.Message{Topic: api.TopicUserOutput, Partition: alicePartition, Value: value})
 		w.check(err)
 		stop := w.run(s)
-		w.until("the resync is not told", func() bool {
+		testwait.Until(t, "the resync is told", func() bool {
 			all := records[api.UserChange](w, api.TopicUserOutput, alicePartition)
 			return all[len(all)-1].Kind == api.ChangeResynced
 		})
