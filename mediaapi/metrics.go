@@ -1,9 +1,9 @@
 package mediaapi
 
 import (
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/matrix-org/dendrite/common/telemetry"
 )
 
 // metrics count what the role does.
@@ -22,8 +22,5 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 		removed: prometheus.NewCounter(prometheus.CounterOpts{Name: "dendrite_media_files_removed_total",
 			Help: "Files that nothing needed any more and that were removed."}),
 	}
-	if to == nil {
-		return m, nil
-	}
-	return m, errors.Join(to.Register(m.bytes), to.Register(m.thumbnails), to.Register(m.removed))
+	return m, telemetry.RegisterAll(to, m.bytes, m.thumbnails, m.removed)
 }
