@@ -77,6 +77,12 @@ func underLoad(t testing.TB, s site, d time.Duration, disturb func(context.Conte
 
 // measuredLoad is underLoad that also returns the load, with what it measured.
 func measuredLoad(t testing.TB, s site, d time.Duration, disturb func(context.Context)) (*load, []error) {
+	return loadFor(t, s, d, time.Minute, disturb)
+}
+
+// loadFor is measuredLoad that waits for the last answers to writers, and then for
+// readers, no longer than patience.
+func loadFor(t testing.TB, s site, d, patience time.Duration, disturb func(context.Context)) (*load, []error) {
 	const rooms, users = 6, 4
 	people := make([]*user, users)
 	for i := range people {
@@ -118,26 +124,40 @@ func measuredLoad(t testing.TB, s site, d time.Duration, disturb func(context.Co
 	if d == 0 {
 		stopped()
 	}
-	l.writers.Wait()
-	for r, room := range l.rooms {
-		people[0].send(t, room, fmt.Sprintf("goodbye%d", r), goodbye)
-		l.final(people[0], room)
-	}
-	for room, u := range l.more {
-		l.final(u, room)
-	}
-	overdue := time.AfterFunc(time.Minute, func() {
-		t.Error("readers have not read to the end a minute after the last event")
-		ended()
-	})
-	l.readers.Wait()
-	overdue.Stop()
+	l.finish(people[0], patience, ended)
 	acknowledged, all := l.history.Acknowledged()
 	t.Logf("%d of %d sends acknowledged", acknowledged, all)
 	if acknowledged == 0 {
 		t.Error("nothing was acknowledged: nothing was tested")
 	}
 	return l, l.history.Check()
+}
+
+// finish waits for writers, says goodbye in each room, notes what it is by then,
+// and waits for readers.
+func (l *load) finish(u *user, patience time.Duration, give func()) {
+	overdue := time.AfterFunc(patience, func() {
+		l.t.Errorf("writers have not had all answers %v after the load's end", patience)
+		give()
+	})
+	l.writers.Wait()
+	for r, room := range l.rooms {
+		path := fmt.Sprintf("/rooms/%s/send/m.room.message/goodbye%d", url.PathEscape(room), r)
+		l.persist(l.end, u, "PUT", path, object{"msgtype": "m.text", "body": goodbye}, nil)
+	}
+	overdue.Stop()
+	for _, room := range l.rooms {
+		l.final(u, room)
+	}
+	for room, u := range l.more {
+		l.final(u, room)
+	}
+	overdue = time.AfterFunc(patience, func() {
+		l.t.Errorf("readers have not read to the end %v after the last event", patience)
+		give()
+	})
+	l.readers.Wait()
+	overdue.Stop()
 }
 
 // acked is told of an event that was acknowledged, seen of those that a reader got.

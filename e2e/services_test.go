@@ -136,7 +136,7 @@ func says(t testing.TB, dir, file string) string {
 // services are those that tests share which do them no harm; each starts when
 // it is needed first.
 type services struct {
-	kafka, postgres, binaries func() (string, error) // the folder
+	kafka, postgres, binaries, altered func() (string, error) // the folder
 
 	mu      sync.Mutex
 	started []*service
@@ -158,16 +158,20 @@ func newServices() *services {
 		})
 	}
 	s.kafka, s.postgres = start("scripts/kafka", "run"), start("scripts/postgres", "serve")
-	s.binaries = sync.OnceValues(func() (string, error) {
-		dir, err := os.MkdirTemp("", "dendrite-binaries")
-		if err != nil {
-			return "", err
-		}
-		s.mu.Lock()
-		s.folders = append(s.folders, dir)
-		s.mu.Unlock()
-		return dir, buildCluster(dir, "..")
-	})
+	build := func(into func(dir string) error) func() (string, error) {
+		return sync.OnceValues(func() (string, error) {
+			dir, err := os.MkdirTemp("", "dendrite-binaries")
+			if err != nil {
+				return "", err
+			}
+			s.mu.Lock()
+			s.folders = append(s.folders, dir)
+			s.mu.Unlock()
+			return dir, into(dir)
+		})
+	}
+	s.binaries = build(func(dir string) error { return buildCluster(dir, "..") })
+	s.altered = build(buildAltered)
 	return s
 }
 
