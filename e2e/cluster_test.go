@@ -19,7 +19,7 @@ import (
 type cluster struct {
 	*door
 	t        *testing.T
-	dir      string
+	key      string // the file of the signing key
 	binaries string
 	env      []string // of every process
 	stopFile string   // what begins the names of the files that stopAt makes
@@ -37,6 +37,7 @@ type clusterOptions struct {
 	binaries        string
 	env             []string
 	stops           bool // of altered binaries: stopAt is used
+	stopped         bool // it is not started yet
 	// own is a variable of one process's environment; may be nil.
 	own func(*process) string
 }
@@ -44,19 +45,20 @@ type clusterOptions struct {
 // startCluster starts a cluster on a new database and new topics.
 func startCluster(t *testing.T, o clusterOptions) *cluster {
 	t.Helper()
-	c := &cluster{t: t, dir: t.TempDir(), binaries: o.binaries, own: o.own, processes: map[string][]*process{}}
+	dir := t.TempDir()
+	c := &cluster{t: t, key: filepath.Join(dir, "signing.key"), binaries: o.binaries, own: o.own, processes: map[string][]*process{}}
 	if c.binaries == "" {
 		c.binaries = must(t, shared.binaries)
 	}
 	kafka, postgres := serviceOr(t, o.kafka, shared.kafka), serviceOr(t, o.postgres, shared.postgres)
-	c.env = append(os.Environ(), "DENDRITE_GLOBAL_SERVER_NAME=localhost", "DENDRITE_GLOBAL_PRIVATE_KEY="+filepath.Join(c.dir, "signing.key"),
+	c.env = append(os.Environ(), "DENDRITE_GLOBAL_SERVER_NAME=localhost", "DENDRITE_GLOBAL_PRIVATE_KEY="+c.key,
 		"DENDRITE_INTERNAL_SECRET="+rand.Text(), "DENDRITE_REGISTRATION_OPEN=true", "DENDRITE_RATE_LIMITING_ENABLED=false",
-		"DENDRITE_MEDIA_API_PATH="+filepath.Join(c.dir, "media"))
+		"DENDRITE_MEDIA_API_PATH="+filepath.Join(dir, "media"))
 	c.env = append(c.env, onKafka(t, kafka)...)
 	c.env = append(c.env, onPostgres(t, postgres)...)
 	c.env = append(c.env, o.env...)
 	if o.stops {
-		c.stopFile = filepath.Join(c.dir, "stop")
+		c.stopFile = filepath.Join(dir, "stop")
 		c.env = append(c.env, "DENDRITE_TEST_STOP="+c.stopFile)
 	}
 	c.door = newDoor(t, c.reachable)
@@ -71,7 +73,9 @@ func startCluster(t *testing.T, o clusterOptions) *cluster {
 	}
 	t.Cleanup(c.confess)
 	t.Cleanup(c.stop)
-	c.startAll()
+	if !o.stopped {
+		c.startAll()
+	}
 	return c
 }
 

@@ -16,28 +16,28 @@ import (
 	"github.com/matrix-org/dendrite/e2e/history"
 )
 
-// TestCrashes kills the server again and again while people write and read, and
-// has the whole history judged.
+// TestCrashes kills all of our processes at once, again and again, while people
+// write and read, and has the whole history judged.
 func TestCrashes(t *testing.T) {
-	s := startServer(t)
-	faults := underLoad(t, s, max(20*time.Second, *soak), func(ctx context.Context) {
-		for kills := 0; ; kills++ {
-			select {
-			case <-ctx.Done():
-				t.Logf("killed the server %d times", kills)
-				if kills < 3 {
-					t.Errorf("only %d kills: nothing was tested", kills)
-				}
-				return
-			case <-time.After(time.Duration(100+rand.IntN(1400)) * time.Millisecond):
+	inBoth(t, func(t *testing.T) {
+		s := startServer(t)
+		for _, err := range underLoad(t, s, max(20*time.Second, *soak), func(ctx context.Context) {
+			every(t, ctx, 3, func() time.Duration { return time.Duration(100+rand.IntN(1400)) * time.Millisecond }, func() {
 				s.kill(syscall.SIGKILL)
 				s.start()
-			}
+			})
+		}) {
+			t.Error(err)
 		}
+	}, func(t *testing.T) {
+		c := startCluster(t, clusterOptions{})
+		c.disturbed(t, max(15*time.Second, *soak), 0, func(ctx context.Context) {
+			every(t, ctx, 1, func() time.Duration { return time.Duration(1000+rand.IntN(1400)) * time.Millisecond }, func() {
+				c.endAll(syscall.SIGKILL)
+				c.startAll()
+			})
+		})
 	})
-	for _, err := range faults {
-		t.Error(err)
-	}
 }
 
 // goodbye is the text of the last message in each room: who reads it has read all.
