@@ -20,15 +20,17 @@ import (
 // write and read, and has the whole history judged.
 func TestCrashes(t *testing.T) {
 	inBoth(t, func(t *testing.T) {
-		s := startServer(t)
-		for _, err := range underLoad(t, s, max(20*time.Second, *soak), func(ctx context.Context) {
-			every(t, ctx, 3, func() time.Duration { return time.Duration(100+rand.IntN(1400)) * time.Millisecond }, func() {
-				s.kill(syscall.SIGKILL)
-				s.start()
-			})
-		}) {
-			t.Error(err)
-		}
+		inRounds(t, 20*time.Second, func(t *testing.T, d time.Duration) {
+			s := startServer(t)
+			for _, err := range underLoad(t, s, d, func(ctx context.Context) {
+				every(t, ctx, 3, func() time.Duration { return time.Duration(100+rand.IntN(1400)) * time.Millisecond }, func() {
+					s.kill(syscall.SIGKILL)
+					s.start()
+				})
+			}) {
+				t.Error(err)
+			}
+		})
 	}, func(t *testing.T) {
 		c := startCluster(t, clusterOptions{})
 		c.disturbed(t, max(15*time.Second, *soak), 0, func(ctx context.Context) {
@@ -84,9 +86,10 @@ func measuredLoad(t testing.TB, s site, d time.Duration, disturb func(context.Co
 // readers, no longer than patience.
 func loadFor(t testing.TB, s site, d, patience time.Duration, disturb func(context.Context)) (*load, []error) {
 	const rooms, users = 6, 4
+	name := unique() // there may have been another load
 	people := make([]*user, users)
 	for i := range people {
-		people[i] = register(t, s, fmt.Sprintf("person%d", i))
+		people[i] = register(t, s, fmt.Sprintf("%s_person%d", name, i))
 	}
 	stop, stopped := context.WithCancel(t.Context())
 	defer stopped()
@@ -118,7 +121,7 @@ func loadFor(t testing.TB, s site, d, patience time.Duration, disturb func(conte
 	}
 	for i := range 2 {
 		l.writers.Add(1)
-		go l.wander(register(t, s, fmt.Sprintf("wanderer%d", i)), fmt.Sprintf("w%d", i))
+		go l.wander(register(t, s, fmt.Sprintf("%s_wanderer%d", name, i)), fmt.Sprintf("w%d", i))
 	}
 	disturb(stop)
 	if d == 0 {
