@@ -19,6 +19,7 @@ import (
 type cluster struct {
 	*door
 	t        *testing.T
+	dir      string // of files
 	key      string // the file of the signing key
 	binaries string
 	env      []string // of every process
@@ -46,7 +47,7 @@ type clusterOptions struct {
 func startCluster(t *testing.T, o clusterOptions) *cluster {
 	t.Helper()
 	dir := t.TempDir()
-	c := &cluster{t: t, key: filepath.Join(dir, "signing.key"), binaries: o.binaries, own: o.own, processes: map[string][]*process{}}
+	c := &cluster{t: t, dir: dir, key: filepath.Join(dir, "signing.key"), binaries: o.binaries, own: o.own, processes: map[string][]*process{}}
 	if c.binaries == "" {
 		c.binaries = must(t, shared.binaries)
 	}

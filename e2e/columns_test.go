@@ -17,7 +17,7 @@ var oneColumn = map[string]string{
 	"TestSignals":           "a data folder that is in use, and the stop of the only process; in a cluster TestRollingRestart",
 	"TestStoreCutBack":      "SQLite files that lost their end; in a cluster TestDatabaseRestored, TestStoresRestored, and TestDatabaseRestarts by SIGKILL",
 	"TestDiskFullUnderLoad": "in a cluster TestDiskFull; where PostgreSQL's write-ahead log or a broker finds no room they end, as in TestDatabaseRestarts and TestBrokerAway",
-	"TestInternalListener":  "a disk that a process keeps files on: roles of a cluster keep none. Their /ready is asked in TestBrokerAway, their listener in cmd/roles",
+	"TestInternalListener":  "a disk that a process keeps its log and stores on: those of a cluster are elsewhere. Its roles' /ready is asked in TestBrokerAway, their listener in cmd/roles",
 
 	// Of what only a cluster has.
 	"TestInstancesDie":      "one instance of several; all in one TestCrashes",
