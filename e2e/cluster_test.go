@@ -19,9 +19,12 @@ import (
 type cluster struct {
 	*door
 	t        *testing.T
-	dir      string
+	dir      string // of files
+	key      string // the file of the signing key
 	binaries string
 	env      []string // of every process
+	stopFile string   // what begins the names of the files that stopAt makes
+	own      func(*process) string
 
 	mu        sync.Mutex
 	processes map[string][]*process // by role
@@ -34,22 +37,31 @@ type clusterOptions struct {
 	kafka, postgres *service
 	binaries        string
 	env             []string
+	stops           bool // of altered binaries: stopAt is used
+	stopped         bool // it is not started yet
+	// own is a variable of one process's environment; may be nil.
+	own func(*process) string
 }
 
 // startCluster starts a cluster on a new database and new topics.
 func startCluster(t *testing.T, o clusterOptions) *cluster {
 	t.Helper()
-	c := &cluster{t: t, dir: t.TempDir(), binaries: o.binaries, processes: map[string][]*process{}}
+	dir := t.TempDir()
+	c := &cluster{t: t, dir: dir, key: filepath.Join(dir, "signing.key"), binaries: o.binaries, own: o.own, processes: map[string][]*process{}}
 	if c.binaries == "" {
 		c.binaries = must(t, shared.binaries)
 	}
 	kafka, postgres := serviceOr(t, o.kafka, shared.kafka), serviceOr(t, o.postgres, shared.postgres)
-	c.env = append(os.Environ(), "DENDRITE_GLOBAL_SERVER_NAME=localhost", "DENDRITE_GLOBAL_PRIVATE_KEY="+filepath.Join(c.dir, "signing.key"),
+	c.env = append(os.Environ(), "DENDRITE_GLOBAL_SERVER_NAME=localhost", "DENDRITE_GLOBAL_PRIVATE_KEY="+c.key,
 		"DENDRITE_INTERNAL_SECRET="+rand.Text(), "DENDRITE_REGISTRATION_OPEN=true", "DENDRITE_RATE_LIMITING_ENABLED=false",
-		"DENDRITE_MEDIA_API_PATH="+filepath.Join(c.dir, "media"))
+		"DENDRITE_MEDIA_API_PATH="+filepath.Join(dir, "media"))
 	c.env = append(c.env, onKafka(t, kafka)...)
 	c.env = append(c.env, onPostgres(t, postgres)...)
 	c.env = append(c.env, o.env...)
+	if o.stops {
+		c.stopFile = filepath.Join(dir, "stop")
+		c.env = append(c.env, "DENDRITE_TEST_STOP="+c.stopFile)
+	}
 	c.door = newDoor(t, c.reachable)
 	for _, role := range allRoles {
 		n, given := o.instances[role]
@@ -62,7 +74,9 @@ func startCluster(t *testing.T, o clusterOptions) *cluster {
 	}
 	t.Cleanup(c.confess)
 	t.Cleanup(c.stop)
-	c.startAll()
+	if !o.stopped {
+		c.startAll()
+	}
 	return c
 }
 
@@ -70,6 +84,9 @@ func startCluster(t *testing.T, o clusterOptions) *cluster {
 func (c *cluster) newProcess(role string) *process {
 	p := &process{t: c.t, role: role, binary: filepath.Join(c.binaries, binaryOf(role)), data: c.t.TempDir(),
 		internal: freeAddress(c.t), metrics: freeAddress(c.t), public: freeAddress(c.t)}
+	if c.own != nil {
+		p.own = []string{c.own(p)}
+	}
 	return p
 }
 
@@ -85,7 +102,7 @@ func (c *cluster) environ(p *process) []string {
 		}
 		env = append(env, "DENDRITE_INTERNAL_"+strings.ToUpper(strings.ReplaceAll(role, "-", "_"))+"="+strings.Join(all, ","))
 	}
-	return env
+	return append(env, p.own...)
 }
 
 func (c *cluster) all() (all []*process) {
@@ -128,13 +145,16 @@ func (c *cluster) startAll() {
 	}
 }
 
-// stop ends all processes, readers of requests first.
-func (c *cluster) stop() {
+// stop ends all processes in order.
+func (c *cluster) stop() { c.endAll(syscall.SIGTERM) }
+
+// endAll ends all processes, readers of requests first.
+func (c *cluster) endAll(signal syscall.Signal) {
 	all := c.all()
 	var wg sync.WaitGroup
 	for _, p := range slices.Backward(all) {
 		p.signal(syscall.SIGCONT)
-		wg.Go(func() { p.end(syscall.SIGTERM) })
+		wg.Go(func() { p.end(signal) })
 	}
 	wg.Wait()
 }

@@ -16,28 +16,30 @@ import (
 	"github.com/matrix-org/dendrite/e2e/history"
 )
 
-// TestCrashes kills the server again and again while people write and read, and
-// has the whole history judged.
+// TestCrashes kills all of our processes at once, again and again, while people
+// write and read, and has the whole history judged.
 func TestCrashes(t *testing.T) {
-	s := startServer(t)
-	faults := underLoad(t, s, max(20*time.Second, *soak), func(ctx context.Context) {
-		for kills := 0; ; kills++ {
-			select {
-			case <-ctx.Done():
-				t.Logf("killed the server %d times", kills)
-				if kills < 3 {
-					t.Errorf("only %d kills: nothing was tested", kills)
-				}
-				return
-			case <-time.After(time.Duration(100+rand.IntN(1400)) * time.Millisecond):
-				s.kill(syscall.SIGKILL)
-				s.start()
+	inBoth(t, func(t *testing.T) {
+		inRounds(t, 20*time.Second, func(t *testing.T, d time.Duration) {
+			s := startServer(t)
+			for _, err := range underLoad(t, s, d, func(ctx context.Context) {
+				every(t, ctx, 3, func() time.Duration { return time.Duration(100+rand.IntN(1400)) * time.Millisecond }, func() {
+					s.kill(syscall.SIGKILL)
+					s.start()
+				})
+			}) {
+				t.Error(err)
 			}
-		}
+		})
+	}, func(t *testing.T) {
+		c := startCluster(t, clusterOptions{})
+		c.disturbed(t, max(15*time.Second, *soak), 0, func(ctx context.Context) {
+			every(t, ctx, 1, func() time.Duration { return time.Duration(1000+rand.IntN(1400)) * time.Millisecond }, func() {
+				c.endAll(syscall.SIGKILL)
+				c.startAll()
+			})
+		})
 	})
-	for _, err := range faults {
-		t.Error(err)
-	}
 }
 
 // goodbye is the text of the last message in each room: who reads it has read all.
@@ -77,10 +79,17 @@ func underLoad(t testing.TB, s site, d time.Duration, disturb func(context.Conte
 
 // measuredLoad is underLoad that also returns the load, with what it measured.
 func measuredLoad(t testing.TB, s site, d time.Duration, disturb func(context.Context)) (*load, []error) {
+	return loadFor(t, s, d, time.Minute, disturb)
+}
+
+// loadFor is measuredLoad that waits for the last answers to writers, and then for
+// readers, no longer than patience.
+func loadFor(t testing.TB, s site, d, patience time.Duration, disturb func(context.Context)) (*load, []error) {
 	const rooms, users = 6, 4
+	name := unique() // there may have been another load
 	people := make([]*user, users)
 	for i := range people {
-		people[i] = register(t, s, fmt.Sprintf("person%d", i))
+		people[i] = register(t, s, fmt.Sprintf("%s_person%d", name, i))
 	}
 	stop, stopped := context.WithCancel(t.Context())
 	defer stopped()
@@ -112,32 +121,46 @@ func measuredLoad(t testing.TB, s site, d time.Duration, disturb func(context.Co
 	}
 	for i := range 2 {
 		l.writers.Add(1)
-		go l.wander(register(t, s, fmt.Sprintf("wanderer%d", i)), fmt.Sprintf("w%d", i))
+		go l.wander(register(t, s, fmt.Sprintf("%s_wanderer%d", name, i)), fmt.Sprintf("w%d", i))
 	}
 	disturb(stop)
 	if d == 0 {
 		stopped()
 	}
-	l.writers.Wait()
-	for r, room := range l.rooms {
-		people[0].send(t, room, fmt.Sprintf("goodbye%d", r), goodbye)
-		l.final(people[0], room)
-	}
-	for room, u := range l.more {
-		l.final(u, room)
-	}
-	overdue := time.AfterFunc(time.Minute, func() {
-		t.Error("readers have not read to the end a minute after the last event")
-		ended()
-	})
-	l.readers.Wait()
-	overdue.Stop()
+	l.finish(people[0], patience, ended)
 	acknowledged, all := l.history.Acknowledged()
 	t.Logf("%d of %d sends acknowledged", acknowledged, all)
 	if acknowledged == 0 {
 		t.Error("nothing was acknowledged: nothing was tested")
 	}
 	return l, l.history.Check()
+}
+
+// finish waits for writers, says goodbye in each room, notes what it is by then,
+// and waits for readers.
+func (l *load) finish(u *user, patience time.Duration, give func()) {
+	overdue := time.AfterFunc(patience, func() {
+		l.t.Errorf("writers have not had all answers %v after the load's end", patience)
+		give()
+	})
+	l.writers.Wait()
+	for r, room := range l.rooms {
+		path := fmt.Sprintf("/rooms/%s/send/m.room.message/goodbye%d", url.PathEscape(room), r)
+		l.persist(l.end, u, "PUT", path, object{"msgtype": "m.text", "body": goodbye}, nil)
+	}
+	overdue.Stop()
+	for _, room := range l.rooms {
+		l.final(u, room)
+	}
+	for room, u := range l.more {
+		l.final(u, room)
+	}
+	overdue = time.AfterFunc(patience, func() {
+		l.t.Errorf("readers have not read to the end %v after the last event", patience)
+		give()
+	})
+	l.readers.Wait()
+	overdue.Stop()
 }
 
 // acked is told of an event that was acknowledged, seen of those that a reader got.

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,48 +16,26 @@ import (
 	"time"
 )
 
-// TestDiskFull fills the disk under a server: writes are refused with an answer
-// that says when to come again, reads go on, and all goes on by itself once there
-// is room, with everything that was acknowledged, once.
-func TestDiskFull(t *testing.T) {
-	s := newServer(t, "DENDRITE_CLIENT_API_WRITER_ANSWER_TIMEOUT=3s")
+// TestDiskFull fills the disk under a server, or under PostgreSQL: writes are
+// refused with an answer that says when to come again, reads go on, and all goes on
+// by itself once there is room, with everything that was acknowledged, once.
+func TestDiskFull(t *testing.T) { inBoth(t, diskFullInOne, diskFullInCluster) }
+
+func diskFullInOne(t *testing.T) {
+	s := newServer(t, answerSoon)
 	disk := newDisk(t, s)
 	s.start()
-	alice, bob := register(t, s, "alice"), register(t, s, "bob")
-	room := alice.createRoom(t, object{"preset": "public_chat"})
-	bob.join(t, room)
-	first := alice.send(t, room, "first", "before")
-	since := bob.syncOnce(t, "", "0").str("next_batch")
 	pid := s.pid()
-
-	disk.fill(60000) // the log has room longer than the room server's store
-	sent := map[string]string{"first": first}
-	alice.sendUntilRefused(t, room, sent)
-	for _, write := range writes(room, bob) {
-		mustBeRefused(t, alice, write, true)
-	}
-	readsGoOn(t, bob, room, since)
-
-	disk.empty()
-	for _, write := range writes(room, bob) {
-		untilTaken(t, alice, write)
-	}
-	for txn := range sent {
-		a := untilTaken(t, alice, bigSend(room, txn))
-		if id := sent[txn]; id != "" && a.str("event_id") != id {
-			t.Errorf("%s was %s, and is %s since the disk was full", txn, id, a.str("event_id"))
-		}
-		sent[txn] = a.str("event_id")
-	}
+	f := newFull(t, s, disk)
+	f.fillAndEmpty()
 	if s.pid() != pid || syscall.Kill(pid, 0) != nil {
 		t.Error("the process ended meanwhile")
 	}
-	standOnce(t, alice, room, sent)
 
 	// A server with a full disk stops in time, and what it could not write then
 	// is written when it has room again.
 	disk.fill(0)
-	alice.sendUntilRefused(t, room, sent)
+	f.alice.sendUntilRefused(t, f.room, f.sent)
 	began := time.Now()
 	s.kill(syscall.SIGTERM)
 	if took := time.Since(began); took > 12*time.Second {
@@ -69,17 +48,91 @@ func TestDiskFull(t *testing.T) {
 	}
 	disk.empty()
 	s.start()
-	for txn := range sent {
-		a := untilTaken(t, alice, bigSend(room, txn))
-		if id := sent[txn]; id != "" && a.str("event_id") != id {
-			t.Errorf("%s was %s, and is %s since the restart", txn, id, a.str("event_id"))
-		}
-		sent[txn] = a.str("event_id")
-	}
-	standOnce(t, alice, room, sent)
+	f.again()
 	if strings.Contains(s.logs.tail(), "panic") {
 		t.Error("there was a panic")
 	}
+}
+
+// diskFullInCluster: the tables find no room, while the write-ahead log has some
+// (where it has none PostgreSQL ends itself, as in TestDatabaseRestarts).
+func diskFullInCluster(t *testing.T) {
+	postgres, disk := postgresOnDisk(t)
+	c := startCluster(t, clusterOptions{postgres: postgres, env: []string{answerSoon}})
+	f := newFull(t, c, disk)
+	db, err := sql.Open("postgres", c.databaseURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	began := ""
+	for _, text := range []string{"SELECT pg_switch_wal()", "SELECT pg_logical_emit_message(true, 'test', 'a new file of the log')", "SELECT pg_postmaster_start_time()"} {
+		if err := db.QueryRowContext(t.Context(), text).Scan(&began); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.fillAndEmpty()
+	now := ""
+	if err := db.QueryRowContext(t.Context(), "SELECT pg_postmaster_start_time()").Scan(&now); err != nil || now != began {
+		t.Errorf("PostgreSQL was restarted: %s, %s, %v", began, now, err)
+	}
+	for _, p := range c.all() {
+		if strings.Contains(p.logs.tail(), "panic") {
+			t.Errorf("there was a panic in %v", p)
+		}
+	}
+}
+
+// answerSoon makes writers wait for a verdict not as long as they would.
+const answerSoon = "DENDRITE_CLIENT_API_WRITER_ANSWER_TIMEOUT=3s"
+
+// full is a conversation while a disk is full.
+type full struct {
+	t          *testing.T
+	disk       *disk
+	alice, bob *user
+	room       string
+	sent       map[string]string // events by transaction; "" where it is not known
+}
+
+func newFull(t *testing.T, s site, disk *disk) *full {
+	t.Helper()
+	f := &full{t: t, disk: disk, alice: register(t, s, "alice"), bob: register(t, s, "bob")}
+	f.room = f.alice.createRoom(t, object{"preset": "public_chat"})
+	f.bob.join(t, f.room)
+	f.sent = map[string]string{"first": f.alice.send(t, f.room, "first", "before")}
+	return f
+}
+
+func (f *full) fillAndEmpty() {
+	t := f.t
+	t.Helper()
+	since := f.bob.syncOnce(t, "", "0").str("next_batch")
+	f.disk.fill(60000) // an embedded log has room longer than the room server's store
+	f.alice.sendUntilRefused(t, f.room, f.sent)
+	for _, write := range writes(f.room, f.bob) {
+		mustBeRefused(t, f.alice, write, true)
+	}
+	readsGoOn(t, f.bob, f.room, since)
+	f.disk.empty()
+	for _, write := range writes(f.room, f.bob) {
+		untilTaken(t, f.alice, write)
+	}
+	f.again()
+}
+
+// again sends everything again: what was acknowledged is what it was, and stands
+// once.
+func (f *full) again() {
+	f.t.Helper()
+	for txn := range f.sent {
+		a := untilTaken(f.t, f.alice, bigSend(f.room, txn))
+		if id := f.sent[txn]; id != "" && a.str("event_id") != id {
+			f.t.Errorf("%s was %s, and is %s since the disk was full", txn, id, a.str("event_id"))
+		}
+		f.sent[txn] = a.str("event_id")
+	}
+	standOnce(f.t, f.alice, f.room, f.sent)
 }
 
 // TestDiskFullUnderLoad fills and empties the disk, and kills the server in
@@ -269,12 +322,13 @@ func standOnce(t *testing.T, u *user, room string, sent map[string]string) {
 
 // disk is where a server stores, and can be made full.
 type disk struct {
-	t *testing.T
-	s *server
-	// holder is the process in whose mount namespace the server's folder is a
-	// small file system; 0 where none can be made, and system calls are made to
-	// fail instead.
+	t      *testing.T
+	folder string
+	// holder is the process in whose mount namespace the folder is a small file
+	// system; 0 where none can be made, and system calls of s are made to fail
+	// instead.
 	holder int
+	s      *server
 	tracer *exec.Cmd
 }
 
@@ -286,39 +340,49 @@ const wideBytes = 4 << 30
 // not permitted, a full disk is what strace makes the system calls say.
 func newDisk(t *testing.T, s *server) *disk {
 	t.Helper()
-	d := &disk{t: t, s: s}
-	holder := exec.Command("unshare", "-rm", "sh", "-c", `mount -t tmpfs -o "mode=700,size=$1" tmpfs "$0" && echo mounted && exec cat`,
-		s.data, fmt.Sprint(wideBytes))
+	d := &disk{t: t, folder: s.data, s: s}
+	if err := d.mount("700"); err != nil {
+		t.Logf("no file system of its own (%v): strace makes writes fail instead", err)
+		t.Cleanup(d.empty)
+		return d
+	}
+	s.wrap = d.inside()
+	t.Cleanup(func() { s.kill(syscall.SIGTERM) })
+	return d
+}
+
+// mount makes the folder a file system, until the test ends.
+func (d *disk) mount(mode string) error {
+	holder := exec.Command("unshare", "-rm", "sh", "-c", `mount -t tmpfs -o "mode=$2,size=$1" tmpfs "$0" && echo mounted && exec cat`,
+		d.folder, fmt.Sprint(wideBytes), mode)
 	in, err := holder.StdinPipe()
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	out, err := holder.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	var why strings.Builder
 	holder.Stderr = &why
-	err = holder.Start()
-	if err == nil {
-		line, e := bufio.NewReader(out).ReadString('\n')
-		if err = e; line == "mounted\n" {
-			d.holder = holder.Process.Pid
-			s.wrap = d.inside()
-			t.Cleanup(func() {
-				s.kill(syscall.SIGTERM)
-				_ = in.Close() // it ends with its input
-				_ = holder.Wait()
-			})
-			return d
-		}
-		_ = in.Close()
+	if err := holder.Start(); err != nil {
+		return err
+	}
+	end := func() {
+		_ = in.Close() // it ends with its input
 		_ = holder.Wait()
 	}
-	t.Logf("no file system of its own (unshare: %v %s): strace makes writes fail instead", err, strings.TrimSpace(why.String()))
-	t.Cleanup(d.empty)
-	return d
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "mounted\n" {
+		end()
+		return fmt.Errorf("unshare: %w %s", err, strings.TrimSpace(why.String()))
+	}
+	d.holder = holder.Process.Pid
+	d.t.Cleanup(end)
+	return nil
 }
+
+// seen is the folder as it is seen from outside of the namespace.
+func (d *disk) seen() string { return filepath.Join("/proc", fmt.Sprint(d.holder), "root", d.folder) }
 
 // inside is what to put before a command to run it in the holder's namespaces.
 func (d *disk) inside() []string {
@@ -335,7 +399,7 @@ func (d *disk) fill(leave int64) {
 	var err error
 	for range 20 { // what is written meanwhile may make it too small
 		var used syscall.Statfs_t
-		if err = syscall.Statfs(filepath.Join("/proc", fmt.Sprint(d.holder), "root", d.s.data), &used); err != nil {
+		if err = syscall.Statfs(d.seen(), &used); err != nil {
 			break
 		}
 		if err = d.resize(int64(used.Blocks-used.Bfree)*used.Bsize + leave); err == nil {
@@ -361,7 +425,7 @@ func (d *disk) empty() {
 }
 
 func (d *disk) resize(bytes int64) error {
-	line := append(d.inside(), "mount", "-o", fmt.Sprintf("remount,size=%d", bytes), d.s.data)
+	line := append(d.inside(), "mount", "-o", fmt.Sprintf("remount,size=%d", bytes), d.folder)
 	if out, err := exec.Command(line[0], line[1:]...).CombinedOutput(); err != nil {
 		return fmt.Errorf("making the disk %d bytes large: %w %s", bytes, err, out)
 	}

@@ -3,5 +3,10 @@
 // library (clients/), kill them, and judge what they answered with package
 // history. They import nothing of the server.
 //
-// -e2e.soak makes the tests of faults run for that long each.
+// They run all in one (embedded log, SQLite) and as a cluster (Kafka, PostgreSQL,
+// two instances of every role); oneColumn in columns_test.go lists those that
+// do not, and why.
+//
+// -e2e.soak makes the tests of faults run for that long each, in rounds of some
+// minutes whose histories are judged one by one, so that memory is bounded.
 package e2e

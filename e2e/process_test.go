@@ -22,6 +22,7 @@ type process struct {
 	role     string
 	binary   string
 	env      []string
+	own      []string // of env, what no other process has
 	data     string
 	public   string // "" for roles that clients do not reach
 	internal string

@@ -15,8 +15,8 @@ import (
 func TestRooms(t *testing.T) {
 	const secret = "a secret of the tests"
 	env := []string{"DENDRITE_REGISTRATION_SHARED_SECRET=" + secret}
-	t.Run("all in one", func(t *testing.T) { rooms(t, startServer(t, env...), secret) })
-	t.Run("cluster", func(t *testing.T) { rooms(t, startCluster(t, clusterOptions{env: env}), secret) })
+	inBoth(t, func(t *testing.T) { rooms(t, startServer(t, env...), secret) },
+		func(t *testing.T) { rooms(t, startCluster(t, clusterOptions{env: env}), secret) })
 }
 
 // administrator makes an account of one, with the shared secret.

@@ -40,22 +40,6 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// build builds cmd/dendrite, with the race detector where these tests have it.
-func build(to string, args ...string) error { return buildOf("", to, args...) }
-
-// buildOf builds the binary of a role.
-func buildOf(role, to string, args ...string) error {
-	args = append([]string{"build", "-o", to}, args...)
-	if raceEnabled {
-		args = append(args, "-race")
-	}
-	out, err := exec.Command("go", append(args, "../cmd/"+binaryOf(role))...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("building dendrite: %w\n%s", err, out)
-	}
-	return nil
-}
-
 // server is a dendrite process, started anew as often as a test likes on the
 // same data.
 type server struct {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,10 @@ import (
 type service struct {
 	script string // scripts/kafka or scripts/postgres
 	dir    string
+	// wrap is put before the script's command line, and seen is where dir is for
+	// this process: on a disk of its own, another folder.
+	wrap   []string
+	seen   string
 	pipe   io.Closer
 	keeper *exec.Cmd
 }
@@ -32,28 +37,44 @@ func startService(script, keep string, args ...string) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{script: script, dir: filepath.Join(dir, "data")}
 	if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL runs as another user
 		return nil, err
 	}
-	s.keeper = exec.Command("../"+script, append([]string{keep, s.dir}, args...)...)
+	s := &service{script: script, dir: filepath.Join(dir, "data")}
+	s.seen = s.dir
+	return s, s.start(keep, args...)
+}
+
+// start starts it, whose folder is not there yet.
+func (s *service) start(keep string, args ...string) (err error) {
+	s.keeper = s.command(keep, args...)
 	var complaints logBuffer
 	s.keeper.Stderr = &complaints
 	if s.pipe, err = s.keeper.StdinPipe(); err != nil {
-		return nil, err
+		return err
 	}
 	out, err := s.keeper.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.keeper.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil { // it says so when it runs
-		return nil, fmt.Errorf("%s %s: %w\n%s", script, keep, err, complaints.tail())
+		return fmt.Errorf("%s %s: %w\n%s", s.script, keep, err, complaints.tail())
 	}
 	go func() { _, _ = io.Copy(io.Discard, out) }()
-	return s, nil
+	return nil
+}
+
+// command is the script's, with a word of its own.
+func (s *service) command(word string, args ...string) *exec.Cmd {
+	script := "../" + s.script
+	if here, err := os.Getwd(); err == nil { // what wraps it may be elsewhere
+		script = filepath.Join(here, script)
+	}
+	line := append(append(slices.Clone(s.wrap), script, word, s.dir), args...)
+	return exec.Command(line[0], line[1:]...)
 }
 
 // end stops the service and removes its data.
@@ -69,7 +90,7 @@ func (s *service) end() error {
 // do runs the script with a word of its own: stop, start, kill, restart.
 func (s *service) do(t testing.TB, word string, args ...string) {
 	t.Helper()
-	if out, err := exec.Command("../"+s.script, append([]string{word, s.dir}, args...)...).CombinedOutput(); err != nil {
+	if out, err := s.command(word, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %s: %v\n%s", s.script, word, err, out)
 	}
 }
@@ -87,7 +108,7 @@ func must(t testing.TB, f func() (string, error)) string {
 func serviceOr(t testing.TB, own *service, otherwise func() (string, error)) string {
 	t.Helper()
 	if own != nil {
-		return own.dir
+		return own.seen
 	}
 	return must(t, otherwise)
 }
@@ -136,7 +157,7 @@ func says(t testing.TB, dir, file string) string {
 // services are those that tests share which do them no harm; each starts when
 // it is needed first.
 type services struct {
-	kafka, postgres, binaries func() (string, error) // the folder
+	kafka, postgres, binaries, altered func() (string, error) // the folder
 
 	mu      sync.Mutex
 	started []*service
@@ -154,20 +175,24 @@ func newServices() *services {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.started = append(s.started, started)
-			return started.dir, nil
+			return started.seen, nil
 		})
 	}
 	s.kafka, s.postgres = start("scripts/kafka", "run"), start("scripts/postgres", "serve")
-	s.binaries = sync.OnceValues(func() (string, error) {
-		dir, err := os.MkdirTemp("", "dendrite-binaries")
-		if err != nil {
-			return "", err
-		}
-		s.mu.Lock()
-		s.folders = append(s.folders, dir)
-		s.mu.Unlock()
-		return dir, buildCluster(dir, "..")
-	})
+	build := func(into func(dir string) error) func() (string, error) {
+		return sync.OnceValues(func() (string, error) {
+			dir, err := os.MkdirTemp("", "dendrite-binaries")
+			if err != nil {
+				return "", err
+			}
+			s.mu.Lock()
+			s.folders = append(s.folders, dir)
+			s.mu.Unlock()
+			return dir, into(dir)
+		})
+	}
+	s.binaries = build(func(dir string) error { return buildCluster(dir, "..") })
+	s.altered = build(buildAltered)
 	return s
 }
 
@@ -191,6 +216,26 @@ func ownKafka(t *testing.T, args ...string) *service { return own(t, "scripts/ka
 
 // ownPostgres starts a database server for one test.
 func ownPostgres(t *testing.T) *service { return own(t, "scripts/postgres", "serve") }
+
+// postgresOnDisk starts a database server for one test on a disk of its own. Its
+// user is not root there, though it be root here.
+func postgresOnDisk(t *testing.T) (*service, *disk) {
+	t.Helper()
+	d := &disk{t: t, folder: t.TempDir()}
+	if err := d.mount("755"); err != nil {
+		t.Fatalf("PostgreSQL needs a file system of its own here, in a user namespace: %v", err)
+	}
+	s := &service{script: "scripts/postgres", dir: filepath.Join(d.folder, "data"), seen: filepath.Join(d.seen(), "data"),
+		wrap: append(d.inside(), "unshare", "-U", "--map-user=1", "--map-group=1")}
+	if err := s.start("serve"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = s.pipe.Close()
+		_ = s.keeper.Wait() // it removes the data
+	})
+	return s, d
+}
 
 func own(t *testing.T, script, keep string, args ...string) *service {
 	t.Helper()

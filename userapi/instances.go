@@ -124,7 +124,7 @@ func (s *Server) followTyping(ctx context.Context, partition int) {
 		for _, r := range records {
 			var e api.Ephemeral
 			if json.Unmarshal(r.Value, &e) == nil && e.Typing != nil {
-				s.typing.hear(e.Typing)
+				s.typing.hear(e.Typing, r.Offset, s.ours(e.Typing.RoomID))
 			}
 			next = r.Offset + 1
 		}

@@ -2,6 +2,7 @@ package userapi
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -148,6 +149,41 @@ func TestTypingElsewhere(t *testing.T) {
 		w.advance(61 * time.Second)
 		testwait.Until(w.t, "what ran out has ended", func() bool { return last() == "" })
 	})
+}
+
+// TestTypingHeardLate: what the former keeper of a room told last may be heard only
+// after the room was taken over; what an instance told itself is no news.
+func TestTypingHeardLate(t *testing.T) {
+	typing := newTyping()
+	who := func() string { return strings.Join(slices.Sorted(maps.Keys(typing.rooms["!r"])), " ") }
+	tell := func(users ...string) *api.Typing {
+		return &api.Typing{RoomID: "!r", UserIDs: users, Until: make([]int64, len(users))}
+	}
+	typing.takeOver(func(string) bool { return true })
+	for _, step := range []struct {
+		told   *api.Typing
+		offset int64
+		own    int64 // the offset of what was told last by this instance, since the last step; 0 for nothing
+		ours   bool
+		want   string
+	}{
+		{tell("@a"), 3, 0, false, ""},
+		{tell("@a", "@b"), 4, 0, true, "@a @b"},
+		{tell("@c"), 5, 6, true, "@a @b"}, // older than our own word
+		{tell("@a", "@b"), 6, 0, true, "@a @b"},
+		{tell("@b"), 7, 0, true, "@b"},
+		{tell(), 8, 0, true, ""},
+	} {
+		if step.own > 0 {
+			typing.told["!r"] = step.own
+		}
+		if typing.hear(step.told, step.offset, step.ours); who() != step.want {
+			t.Errorf("at %d: %q type, want %q", step.offset, who(), step.want)
+		}
+	}
+	if len(typing.told)+len(typing.rooms)+len(typing.heard) != 0 {
+		t.Errorf("what is over is kept: %+v", typing)
+	}
 }
 
 // TestPresenceAtOnce: whoever asks any instance gets the presence that was set

@@ -254,7 +254,8 @@ func (s *Server) tell(ctx context.Context, p api.Presence) error {
 	if err != nil {
 		return err
 	}
-	return s.ephemeral(ctx, p.UserID, api.Ephemeral{Presence: &p})
+	_, err = s.ephemeral(ctx, p.UserID, api.Ephemeral{Presence: &p})
+	return err
 }
 
 // here changes what is known of a user, and tells others if that is news.

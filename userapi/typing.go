@@ -34,9 +34,14 @@ type typing struct {
 	// heard is what was told last of rooms in which somebody types, whoever
 	// keeps them; nil when there is no other instance.
 	heard map[string]*api.Typing
+	// told are the offsets of what this instance told last of a room, until it
+	// has heard that.
+	told map[string]int64
 }
 
-func newTyping() *typing { return &typing{rooms: map[string]map[string]time.Time{}} }
+func newTyping() *typing {
+	return &typing{rooms: map[string]map[string]time.Time{}, told: map[string]int64{}}
+}
 
 // lock makes the caller the one who tells of a room.
 func (t *typing) lock(roomID string) *sync.Mutex {
@@ -45,10 +50,17 @@ func (t *typing) lock(roomID string) *sync.Mutex {
 	return mu
 }
 
-// hear notes what was told of a room.
-func (t *typing) hear(told *api.Typing) {
+// hear notes what was told of a room. If this instance keeps the room and another
+// has told of it since, its former keeper, that is how the room is: takeOver was
+// too early for it.
+func (t *typing) hear(told *api.Typing, offset int64, ours bool) {
+	defer t.lock(told.RoomID).Unlock() // who tells of it knows the offset then
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	last, own := t.told[told.RoomID]
+	if own && offset >= last {
+		delete(t.told, told.RoomID)
+	}
 	switch {
 	case len(told.UserIDs) == 0:
 		delete(t.heard, told.RoomID)
@@ -57,6 +69,22 @@ func (t *typing) hear(told *api.Typing) {
 	case len(t.heard) < maxTypingRooms:
 		t.heard[told.RoomID] = told
 	}
+	if ours && (!own || offset > last) {
+		t.take(told)
+	}
+}
+
+// take makes what was told of a room how it is; mu is held.
+func (t *typing) take(told *api.Typing) {
+	users := map[string]time.Time{}
+	for i, user := range told.UserIDs {
+		if i < len(told.Until) {
+			users[user] = time.UnixMilli(told.Until[i])
+		}
+	}
+	if t.rooms[told.RoomID] = users; len(users) == 0 {
+		delete(t.rooms, told.RoomID)
+	}
 }
 
 // takeOver takes up who typed in rooms that another instance kept.
@@ -64,16 +92,9 @@ func (t *typing) takeOver(mine func(roomID string) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for room, told := range t.heard {
-		if t.rooms[room] != nil || !mine(room) {
-			continue
+		if t.rooms[room] == nil && mine(room) {
+			t.take(told)
 		}
-		users := map[string]time.Time{}
-		for i, user := range told.UserIDs {
-			if i < len(told.Until) {
-				users[user] = time.UnixMilli(told.Until[i])
-			}
-		}
-		t.rooms[room] = users
 	}
 }
 
@@ -178,17 +199,32 @@ func (s *Server) types(ctx context.Context, c *api.TypingChange) error {
 	if !changed {
 		return nil
 	}
-	return s.ephemeral(ctx, c.RoomID, api.Ephemeral{Typing: list})
+	return s.tellTyping(ctx, list)
 }
 
-// ephemeral publishes a record for who listens now.
-func (s *Server) ephemeral(ctx context.Context, key string, e api.Ephemeral) error {
-	m, err := ephemeral(key, e)
-	if err != nil {
+// tellTyping tells who types in a room. The caller holds the room's lock.
+func (s *Server) tellTyping(ctx context.Context, list *api.Typing) error {
+	offset, err := s.ephemeral(ctx, list.RoomID, api.Ephemeral{Typing: list})
+	if err != nil || s.sole {
 		return err
 	}
-	_, err = s.log.Append(ctx, m)
-	return err
+	s.typing.mu.Lock()
+	defer s.typing.mu.Unlock()
+	s.typing.told[list.RoomID] = offset
+	return nil
+}
+
+// ephemeral publishes a record for who listens now, and returns its offset.
+func (s *Server) ephemeral(ctx context.Context, key string, e api.Ephemeral) (offset int64, err error) {
+	m, err := ephemeral(key, e)
+	if err != nil {
+		return 0, err
+	}
+	offsets, err := s.log.Append(ctx, m)
+	if err != nil {
+		return 0, err
+	}
+	return offsets[0], nil
 }
 
 // ephemeral makes the message of ephemeral that tells e.
@@ -219,7 +255,7 @@ func (s *Server) expire(ctx context.Context) error {
 func (s *Server) stopTyping(ctx context.Context, room string) error {
 	defer s.typing.lock(room).Unlock()
 	if list := s.typing.expire(room, s.now()); list != nil {
-		return s.ephemeral(ctx, room, api.Ephemeral{Typing: list})
+		return s.tellTyping(ctx, list)
 	}
 	return nil
 }

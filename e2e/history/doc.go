@@ -4,6 +4,8 @@
 // readers, retries name the same event, and what a reader gets over successive
 // sync tokens has no gap and no repeat.
 //
+// All that was recorded is kept until the end: who runs for hours records in rounds.
+//
 // It shares no code with the server. A History is safe for concurrent use;
 // Check is called when all recording has ended.
 package history
