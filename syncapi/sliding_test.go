@@ -387,6 +387,11 @@ func slidingExtensions(t *testing.T, m *model) {
 	if unread == 0 {
 		t.Fatalf("nothing is unread: %+v", first.Rooms)
 	}
+	for _, each := range m.all { // who types is noted where somebody listens
+		if _, err := m.slideOn(t.Context(), each, alice, first.Pos, "", allRooms); err != nil {
+			t.Fatal(err)
+		}
+	}
 	m.receipt(alice, testRoom, id, receiptPrivate, "")
 	m.receipt(bob, testRoom, id, receiptPublic, "main")
 	data(testRoom, `{"a":3}`)
@@ -395,7 +400,7 @@ func slidingExtensions(t *testing.T, m *model) {
 	for _, each := range m.all {
 		waitFor(t, func() bool {
 			a, err := m.slideOn(t.Context(), each, alice, first.Pos, "", allRooms)
-			return err != nil || len(a.Extensions.Typing.Rooms) == 1
+			return err == nil && len(a.Extensions.Typing.Rooms) == 1
 		})
 	}
 	next := m.slide(alice, first.Pos, allRooms)
