@@ -2,7 +2,6 @@ package syncapi
 
 import (
 	"context"
-	"maps"
 	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -71,8 +70,9 @@ type slidingAnswer struct {
 	before *connection
 	rooms  []*slidingRoom // those matched, or told before
 	counts []int          // of rooms, by list
-	// told is what the client has of rooms after this answer, and required the
-	// states that it refers to; extensions as in connection.
+	known  int            // how many of the rooms the client knows
+	// told is what the client has of rooms after this answer, where that is not what
+	// it had, and required the states that rooms refer to; extensions as in connection.
 	told       map[string]toldRoom
 	required   []*required
 	extensions uint64
@@ -148,12 +148,12 @@ func (x *slidingAnswer) nothing() []byte {
 
 // next is the connection's state after the answer; nil if it is the one before.
 func (x *slidingAnswer) next() *connection {
-	if x.extensions == x.before.extensions && maps.Equal(x.told, x.before.rooms) {
+	if x.extensions == x.before.extensions && len(x.told) == 0 && x.known == len(x.before.rooms) {
 		return nil
 	}
-	c := &connection{rooms: x.told, extensions: x.extensions}
+	c := &connection{rooms: x.roomsAfter(), extensions: x.extensions}
 	used := make([]bool, len(x.required))
-	for _, r := range x.told {
+	for _, r := range c.rooms {
 		if r.required >= 0 {
 			used[r.required] = true
 		}
@@ -175,6 +175,28 @@ func (x *slidingAnswer) next() *connection {
 		}
 	}
 	return c
+}
+
+// roomsAfter is what the client has of all rooms; those that are gone are forgotten.
+func (x *slidingAnswer) roomsAfter() map[string]toldRoom {
+	rooms := make(map[string]toldRoom, len(x.rooms))
+	for _, r := range x.rooms {
+		if told, ok := x.told[r.room.id]; ok {
+			rooms[r.room.id] = told
+		} else if r.known {
+			rooms[r.room.id] = r.was
+		}
+	}
+	return rooms
+}
+
+// tell notes what the client has of a room after this answer.
+func (x *slidingAnswer) tell(r *slidingRoom, told toldRoom) {
+	if r.known && told == r.was {
+		delete(x.told, r.room.id)
+	} else {
+		x.told[r.room.id] = told
+	}
 }
 
 // numberOf is the place of a required state among those that rooms refer to.
@@ -208,7 +230,7 @@ func (x *slidingAnswer) appendSlidingRooms(ctx context.Context, body []byte) ([]
 			continue
 		}
 		if r.known {
-			x.told[r.room.id] = x.kept(r)
+			x.tell(r, r.upToDate())
 		}
 		if x.mayTell(r) {
 			changed = append(changed, r)
@@ -261,11 +283,11 @@ func (x *slidingAnswer) pass(r *slidingRoom) {
 	if told.behind == 0 && x.moved(r) {
 		told.behind = max(r.lower, 1)
 	}
-	x.told[r.room.id] = told
+	x.tell(r, told)
 }
 
-// kept is what is noted of a room that is up to date with this answer.
-func (x *slidingAnswer) kept(r *slidingRoom) toldRoom {
+// upToDate is what is noted of a room of which nothing is to be told.
+func (r *slidingRoom) upToDate() toldRoom {
 	told := r.was
 	told.behind = 0
 	return told

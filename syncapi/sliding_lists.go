@@ -22,6 +22,9 @@ func (x *slidingAnswer) collect(ctx context.Context) error {
 			continue
 		}
 		x.rooms = append(x.rooms, r)
+		if r.known {
+			x.known++
+		}
 		if r.now.Membership == "join" {
 			joined = append(joined, r.part)
 		}
@@ -37,13 +40,15 @@ func (x *slidingAnswer) roomsOfUser() []*slidingRoom {
 	x.ignored = x.u.ignored
 	x.collectAccount()
 	out := make([]*slidingRoom, 0, len(x.u.rooms))
+	parts, rooms := make([]part, len(x.u.rooms)), make([]slidingRoom, len(x.u.rooms)) // one allocation each
 	for id, m := range x.u.rooms {
 		was, known := x.before.rooms[id]
-		p := x.place(m, was, known)
-		if p == nil {
+		p := &parts[len(out)]
+		if !x.place(p, m, was, known) {
 			continue
 		}
-		r := &slidingRoom{part: p, known: known, was: was, tags: x.u.tags[id]}
+		r := &rooms[len(out)]
+		*r = slidingRoom{part: p, known: known, was: was, tags: x.u.tags[id]}
 		_, r.direct = x.u.direct[id]
 		r.busy = p.now.TS // of rooms that the user is not in, nothing more is told
 		if p.now.Membership == "join" {
@@ -58,9 +63,9 @@ func (x *slidingAnswer) roomsOfUser() []*slidingRoom {
 
 // place decides whether a room is in lists, and what of it is new to the client.
 // u.mu is held.
-func (x *slidingAnswer) place(m *membership, was toldRoom, known bool) *part {
+func (x *slidingAnswer) place(p *part, m *membership, was toldRoom, known bool) bool {
 	cut := x.cut.room(m.room.partition)
-	p := &part{room: m.room, changes: m.changes, now: m.at(cut), upper: cut}
+	*p = part{room: m.room, changes: m.changes, now: m.at(cut), upper: cut}
 	if known {
 		if p.lower = was.behind; p.lower == 0 {
 			p.lower = x.since.of(m.room.id, m.room.partition, len(x.cut.rooms))
@@ -73,7 +78,7 @@ func (x *slidingAnswer) place(m *membership, was toldRoom, known bool) *part {
 		// spec: client-server-api §ignoring-users, §invite-permission
 		_, ignored := x.ignored[p.now.Sender]
 		if !known && (ignored || x.u.invites.Action(p.now.Sender) != userapi.InviteAllowed) {
-			return nil
+			return false
 		}
 		p.fresh = !known || p.now.Seq > p.lower
 	case "knock":
@@ -81,21 +86,21 @@ func (x *slidingAnswer) place(m *membership, was toldRoom, known bool) *part {
 	case "leave", "ban":
 		return x.placeLeft(m, p, known)
 	default:
-		return nil
+		return false
 	}
 	if p.fresh {
 		p.lower = 0
 	}
-	return p
+	return true
 }
 
 // placeLeft is place for a room that the user is no longer in: those left by
 // the user's own will only where the client knows them.
-func (x *slidingAnswer) placeLeft(m *membership, p *part, known bool) *part {
+func (x *slidingAnswer) placeLeft(m *membership, p *part, known bool) bool {
 	was := m.joinedIn(0, p.now.Seq)
 	own := p.now.Sender == x.u.id || p.now.Sender == ""
 	if m.isForgotten(p.upper) || !known && (own || !was) {
-		return nil
+		return false
 	}
 	p.upper = p.now.Seq
 	switch before := m.at(p.lower); {
@@ -104,7 +109,7 @@ func (x *slidingAnswer) placeLeft(m *membership, p *part, known bool) *part {
 	case !known || p.now.Seq > p.lower && before.Membership != "join":
 		p.fresh, p.lower = true, 0
 	}
-	return p
+	return true
 }
 
 // match finds which rules match which rooms, and counts the rooms of lists.
@@ -113,7 +118,7 @@ func (x *slidingAnswer) match(ctx context.Context, all []*slidingRoom) error {
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(x.ask.lists, func(l *slidingList) bool { return l.ranges != nil }) {
+	if slices.ContainsFunc(x.ask.lists, func(l *slidingList) bool { return !l.whole(len(all)) }) {
 		slices.SortFunc(all, func(a, b *slidingRoom) int {
 			if a.busy != b.busy {
 				return int(min(max(b.busy-a.busy, -1), 1))
@@ -122,12 +127,18 @@ func (x *slidingAnswer) match(ctx context.Context, all []*slidingRoom) error {
 		})
 	}
 	for i, l := range x.ask.lists {
-		for _, r := range all {
+		places := make([]int, len(all)) // of this list, one allocation
+		for n, r := range all {
 			if !fits(l.filter, r) {
 				continue
 			}
 			if l.holds(x.counts[i]) {
-				r.lists = append(r.lists, i)
+				if r.lists == nil {
+					places[n] = i
+					r.lists = places[n : n+1 : n+1]
+				} else {
+					r.lists = append(r.lists, i)
+				}
 			}
 			x.counts[i]++
 		}

@@ -93,6 +93,11 @@ func (l *slidingList) holds(index int) bool {
 	return l.ranges == nil || slices.ContainsFunc(l.ranges, func(r [2]int64) bool { return r[0] <= int64(index) && int64(index) <= r[1] })
 }
 
+// whole tells whether all of so many rooms are in the ranges, in whatever order.
+func (l *slidingList) whole(rooms int) bool {
+	return l.ranges == nil || slices.ContainsFunc(l.ranges, func(r [2]int64) bool { return r[0] == 0 && r[1] >= int64(rooms)-1 })
+}
+
 func (s *Server) parseSliding(r *httpapi.Request, draft bool) (*slidingRequest, error) {
 	var body slidingBody
 	if err := r.DecodeOptional(&body); err != nil {

@@ -95,7 +95,7 @@ func (x *slidingAnswer) note(r *slidingRoom, n *roomNews) {
 	} else {
 		told.required = x.numberOf(r.config.state)
 	}
-	x.told[r.room.id] = told
+	x.tell(r, told)
 	r.shown = n.shown.events
 }
 
@@ -397,7 +397,7 @@ func (x *slidingAnswer) appendOffered(ctx context.Context, body []byte, r *slidi
 	if x.ask.draft {
 		name = "invite_state"
 	}
-	x.told[r.room.id] = toldRoom{required: -1, direct: r.direct}
+	x.tell(r, toldRoom{required: -1, direct: r.direct})
 	return append(append(appendKey(body, name), stripped...), '}'), nil
 }
 
@@ -415,6 +415,6 @@ func (x *slidingAnswer) appendOver(ctx context.Context, body []byte, r *slidingR
 	body = x.appendCommon(body, r)
 	body = append(appendKey(body, "required_state"), events...)
 	body = append(appendKey(body, "timeline"), events...)
-	x.told[r.room.id] = toldRoom{required: -1, direct: r.direct}
+	x.tell(r, toldRoom{required: -1, direct: r.direct})
 	return append(body, '}'), nil
 }
