@@ -11,12 +11,17 @@ import (
 )
 
 // TestRooms: what clients do with rooms beyond talking in them, and what
-// administrators do about it, where other processes have to know of it.
+// administrators do about it, where other processes have to know of it; and
+// sliding sync.
 func TestRooms(t *testing.T) {
 	const secret = "a secret of the tests"
 	env := []string{"DENDRITE_REGISTRATION_SHARED_SECRET=" + secret}
-	t.Run("all in one", func(t *testing.T) { rooms(t, startServer(t, env...), secret) })
-	t.Run("cluster", func(t *testing.T) { rooms(t, startCluster(t, clusterOptions{env: env}), secret) })
+	in := func(t *testing.T, s site) {
+		rooms(t, s, secret)
+		slidingSync(t, s)
+	}
+	t.Run("all in one", func(t *testing.T) { in(t, startServer(t, env...)) })
+	t.Run("cluster", func(t *testing.T) { in(t, startCluster(t, clusterOptions{env: env})) })
 }
 
 // administrator makes an account of one, with the shared secret.
