@@ -43,11 +43,12 @@ func (s *Server) getVersions(*httpapi.Request) (any, error) {
 			"v1.11", "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
 		},
 		Unstable: map[string]bool{
-			"org.matrix.msc3814": true, // dehydrated devices
-			"org.matrix.msc4069": true, // profiles that change quietly
-			msc4140:              !s.config.DelayedEvents.Disabled,
-			"org.matrix.msc4155": true, // invites told apart by inviter
-			"org.matrix.msc4143": len(s.config.Calls.LiveKitServiceURLs) > 0,
+			"org.matrix.simplified_msc3575": true, // sliding sync, MSC4186
+			"org.matrix.msc3814":            true, // dehydrated devices
+			"org.matrix.msc4069":            true, // profiles that change quietly
+			msc4140:                         !s.config.DelayedEvents.Disabled,
+			"org.matrix.msc4155":            true, // invites told apart by inviter
+			"org.matrix.msc4143":            len(s.config.Calls.LiveKitServiceURLs) > 0,
 		},
 	}, nil
 }

@@ -57,12 +57,15 @@ func newDoor(t testing.TB, instances func(role string) []*process) *door {
 // base implements site.
 func (d *door) base() string { return d.server.URL }
 
-// readPaths are those that the sync-api serves, all of them by GET.
+// slidingPaths are those of sliding sync, by POST.
+var slidingPaths = regexp.MustCompile(`^/_matrix/client/(v4|unstable/org\.matrix\.simplified_msc3575)/sync$`)
+
+// readPaths are the others that the sync-api serves, all of them by GET.
 var readPaths = regexp.MustCompile(`^/_matrix/client/(r0|v1|v3)/(sync|keys/changes|events|initialSync|events/[^/]+|rooms/[^/]+/(messages|initialSync|threads|timestamp_to_event|(context|event|relations)/.*))$`)
 
 func roleOf(method, path string) string {
 	switch {
-	case method == http.MethodGet && readPaths.MatchString(path):
+	case method == http.MethodGet && readPaths.MatchString(path), method == http.MethodPost && slidingPaths.MatchString(path):
 		return "sync-api"
 	case strings.HasPrefix(path, "/_matrix/media/"), strings.HasPrefix(path, "/_matrix/client/v1/media/"):
 		return "media-api"

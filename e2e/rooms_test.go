@@ -11,12 +11,18 @@ import (
 )
 
 // TestRooms: what clients do with rooms beyond talking in them, and what
-// administrators do about it, where other processes have to know of it.
+// administrators do about it, where other processes have to know of it; and
+// sliding sync.
 func TestRooms(t *testing.T) {
 	const secret = "a secret of the tests"
 	env := []string{"DENDRITE_REGISTRATION_SHARED_SECRET=" + secret}
-	inBoth(t, func(t *testing.T) { rooms(t, startServer(t, env...), secret) },
-		func(t *testing.T) { rooms(t, startCluster(t, clusterOptions{env: env}), secret) })
+	inBoth(t, func(t *testing.T) { roomsAndSliding(t, startServer(t, env...), secret) },
+		func(t *testing.T) { roomsAndSliding(t, startCluster(t, clusterOptions{env: env}), secret) })
+}
+
+func roomsAndSliding(t *testing.T, s site, secret string) {
+	rooms(t, s, secret)
+	slidingSync(t, s)
 }
 
 // administrator makes an account of one, with the shared secret.

@@ -109,6 +109,13 @@ func (a *answer) appendAccount(ctx context.Context, body []byte, roomID string, 
 	if len(list) == 0 {
 		return body, nil
 	}
+	body, err := a.appendAccountEvents(ctx, append(appendKey(body, "account_data"), `{"events":`...), roomID, list)
+	a.something = a.something || a.since != nil
+	return append(body, '}'), err
+}
+
+// appendAccountEvents appends account data as an array of events.
+func (a *answer) appendAccountEvents(ctx context.Context, body []byte, roomID string, list []accountChange) ([]byte, error) {
 	var missing []string
 	for _, c := range list {
 		if c.content == nil {
@@ -123,7 +130,7 @@ func (a *answer) appendAccount(ctx context.Context, body []byte, roomID string, 
 		}
 		found = res.Data[roomID]
 	}
-	body = append(appendKey(body, "account_data"), `{"events":[`...)
+	body = append(body, '[')
 	for _, c := range list {
 		content := c.content
 		if content == nil {
@@ -134,6 +141,5 @@ func (a *answer) appendAccount(ctx context.Context, body []byte, roomID string, 
 		}
 		body = appendPlain(comma(body), c.typ, content)
 	}
-	a.something = a.something || a.since != nil
-	return append(body, `]}`...), nil
+	return append(body, ']'), nil
 }

@@ -60,6 +60,16 @@ type part struct {
 	ended bool
 	// lower and upper bound the timeline: (lower, upper].
 	lower, upper int64
+	// limit is of the timeline; nil: the filter's.
+	limit *int
+}
+
+// limitOf is how many events of a room's timeline are shown.
+func (a *answer) limitOf(p *part) int {
+	if p.limit != nil {
+		return *p.limit
+	}
+	return a.filter.Room.Timeline.Count(defaultTimelineLimit, maxTimelineLimit)
 }
 
 func newAnswer(s *Server, req *syncRequest, u *user, deviceID string) *answer {
@@ -244,16 +254,21 @@ func (m *membership) joinedIn(since, upTo int64) bool {
 // changed tells whether there may be something new in a room that the client
 // knows.
 func (a *answer) changed(p *part) bool {
+	p.room.mu.RLock()
+	t := p.room.typing
+	p.room.mu.RUnlock()
+	return a.news(p) || t.pos > a.since.sinceEph(t.partition, a.cut.ephID)
+}
+
+// news is changed without what is gone again soon.
+func (a *answer) news(p *part) bool {
 	r := p.room
 	if len(a.account[r.id]) > 0 {
 		return true
 	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.latest > p.lower || r.typing.pos > a.since.sinceEph(r.typing.partition, a.cut.ephID) {
-		return true
-	}
-	return r.receipts != nil && r.receipts.loaded && !covers(a.since.users, r.receipts.highest)
+	return r.latest > p.lower || r.receipts != nil && r.receipts.loaded && !covers(a.since.users, r.receipts.highest)
 }
 
 // shown is how the events of a room are shown to this client.

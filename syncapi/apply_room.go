@@ -16,22 +16,22 @@ func (a *application) takeRoom(ctx context.Context, s *source, record eventlog.R
 	if ok, err := s.inOrder(rec.Position.Seq, record); err != nil || !ok {
 		return err
 	}
-	if err := a.room(ctx, s, rec, lines); err != nil {
+	if err := a.room(ctx, s, rec, lines, record.Time.UnixMilli()); err != nil {
 		return err
 	}
 	return a.following(ctx, s)
 }
 
 // room adds what a record of room.output does.
-func (a *application) room(ctx context.Context, s *source, rec *roomapi.OutputRecord, lines [][]byte) error {
+func (a *application) room(ctx context.Context, s *source, rec *roomapi.OutputRecord, lines [][]byte, at int64) error {
 	if rec.RoomID == "" { // of something that is gone
 		a.steps = append(a.steps, func() { a.v.skip(rec.Position) })
 		return nil
 	}
 	bears := a.v.bears(rec, lines)
 	if a.v.shared && !a.v.concerns(s, rec, bears) && !(bears && s.owned) {
-		a.touch(rec)
-		a.steps = append(a.steps, func() { a.passOver(rec) })
+		a.touch(rec, at)
+		a.steps = append(a.steps, func() { a.passOver(rec, at) })
 		return nil
 	}
 	rows := &storage.Batch{}
@@ -44,11 +44,12 @@ func (a *application) room(ctx context.Context, s *source, rec *roomapi.OutputRe
 		a.steps = append(a.steps, func() { a.purge(rec) })
 		return nil
 	}
-	a.touch(rec)
+	a.touch(rec, at)
 	t, err := decodeRecord(rec, lines)
 	if err != nil {
 		return err
 	}
+	t.at = at
 	if err := a.v.complete(ctx, t); err != nil {
 		return err
 	}
@@ -68,15 +69,15 @@ func (a *application) room(ctx context.Context, s *source, rec *roomapi.OutputRe
 }
 
 // touch notes where a room is after the batch.
-func (a *application) touch(rec *roomapi.OutputRecord) {
-	a.touched[rec.RoomID] = storage.Room{RoomID: rec.RoomID, Seq: rec.Position.Seq, Joined: rec.JoinedCount, Invited: rec.InvitedCount}
+func (a *application) touch(rec *roomapi.OutputRecord, at int64) {
+	a.touched[rec.RoomID] = roomAfter(a.touched[rec.RoomID], rec, at)
 }
 
 // memberships are the changes of our users' memberships that a record makes.
 func (a *application) memberships(t *told) []storage.Membership {
 	var out []storage.Membership
 	add := func(userID, membership string, by *event) *storage.Membership {
-		m := storage.Membership{UserID: userID, RoomID: t.RoomID, Seq: t.Position.Seq, Membership: membership}
+		m := storage.Membership{UserID: userID, RoomID: t.RoomID, Seq: t.Position.Seq, Membership: membership, TS: t.at}
 		if by != nil {
 			m.EventID, m.Sender = by.EventID(), by.Sender()
 		}
@@ -125,8 +126,8 @@ func (a *application) applyRoom(t *told, members []storage.Membership) {
 	p, seq := t.Position.Partition, t.Position.Seq
 	r, _ := v.roomLocked(t.RoomID)
 	v.progress[p] = max(v.progress[p], seq)
-	v.dirty[t.RoomID] = storage.Room{RoomID: t.RoomID, Seq: seq, Joined: t.JoinedCount, Invited: t.InvitedCount}
-	r.touch(t.OutputRecord)
+	v.dirty[t.RoomID] = roomAfter(v.dirty[t.RoomID], t.OutputRecord, t.at)
+	r.touch(t.OutputRecord, t.at)
 	if t.Redacts != "" {
 		grown, err := r.redact(t.Redacts, t.EventID, seq)
 		if err != nil {

@@ -128,3 +128,62 @@ func benchmarkApply(b *testing.B, m *model) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/each, "ns/event")
 }
+
+// BenchmarkSliding is sliding sync of an account with 1,000 rooms: the list opened
+// as a whole by an instance that has nothing in memory, its first twenty rooms, a
+// message, and an answer that tells nothing.
+func BenchmarkSliding(b *testing.B) {
+	m := newModel(b)
+	m.s.judge = m.s.judgeByRules
+	const rooms = 1000
+	for i := range rooms {
+		id := fmt.Sprintf("!r%d:test", i)
+		m.create(id, alice, bob)
+		m.message(id, bob, "a message of usual length, as people write them")
+	}
+	m.settle()
+	list := func(last int) string {
+		return fmt.Sprintf(`{"lists":{"all":{"ranges":[[0,%d]],"timeline_limit":1,"required_state":[["m.room.create",""],["m.room.member","$LAZY"],["m.room.member","$ME"]]}},
+			"extensions":{"account_data":{"enabled":true},"receipts":{"enabled":true},"typing":{"enabled":true}}}`, last)
+	}
+	ask := func(b *testing.B, pos string, last, want int) string {
+		b.Helper()
+		a, err := m.slideOn(context.Background(), m.s, alice, pos, "", list(last))
+		if err != nil || len(a.Rooms) != want {
+			b.Fatalf("%v, %d rooms, not %d", err, len(a.Rooms), want)
+		}
+		return a.Pos
+	}
+	b.Run("open cold", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			m.restart()
+			m.settle()
+			b.StartTimer()
+			ask(b, "", rooms, rooms)
+		}
+	})
+	b.Run("open", func(b *testing.B) {
+		for b.Loop() {
+			ask(b, "", rooms, rooms)
+		}
+	})
+	b.Run("open 20", func(b *testing.B) {
+		for b.Loop() {
+			ask(b, "", 19, 20)
+		}
+	})
+	pos := ask(b, "", rooms, rooms)
+	b.Run("nothing", func(b *testing.B) {
+		for b.Loop() {
+			ask(b, pos, rooms, 0)
+		}
+	})
+	m.message("!r7:test", bob, "a message of usual length, as people write them")
+	m.settle()
+	b.Run("message", func(b *testing.B) {
+		for b.Loop() {
+			ask(b, pos, rooms, 1)
+		}
+	})
+}

@@ -20,9 +20,9 @@ func appendKey(dst []byte, name string) []byte {
 	return append(appendString(comma(dst), name), ':')
 }
 
-// comma appends a comma unless an array or object begins here.
+// comma appends a comma unless an array, an object or a member's value begins here.
 func comma(dst []byte) []byte {
-	if n := len(dst); n > 0 && dst[n-1] != '[' && dst[n-1] != '{' && dst[n-1] != ',' {
+	if n := len(dst); n > 0 && dst[n-1] != '[' && dst[n-1] != '{' && dst[n-1] != ',' && dst[n-1] != ':' {
 		return append(dst, ',')
 	}
 	return dst

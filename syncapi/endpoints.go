@@ -11,10 +11,15 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 	get := func(path string, access httpapi.Access, h httpapi.Handler) httpapi.Endpoint {
 		return httpapi.Endpoint{Method: http.MethodGet, Path: path, Access: access, Handler: h}
 	}
+	post := func(path string, h httpapi.Handler) httpapi.Endpoint {
+		return httpapi.Endpoint{Method: http.MethodPost, Path: path, Access: httpapi.User, Handler: h}
+	}
 	const v1, v3 = "/_matrix/client/v1", "/_matrix/client/v3"
 	return []httpapi.Endpoint{
 		get(v3+"/sync", httpapi.Guest, s.sync),
 		get(v3+"/keys/changes", httpapi.User, s.keysChanges),
+		post("/_matrix/client/v4/sync", s.sliding),
+		post("/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", s.slidingDraft),
 		get(v3+"/events", httpapi.Guest, s.events),
 		get(v3+"/events/{eventId}", httpapi.User, s.anyEvent),
 		get(v3+"/initialSync", httpapi.User, s.initialSync),

@@ -55,18 +55,23 @@ func (t *timeline) membersChanged() bool {
 	return false
 }
 
+// complete finds what other events say of those of a timeline.
+func (a *answer) complete(ctx context.Context, p *part, t *timeline, sh *shown) (err error) {
+	if sh.extra, err = a.s.lookUp(ctx, p.room.id, t.events, slices.Concat(t.window, a.looked[p.room.id])); err != nil {
+		return err
+	}
+	if t.limited || p.fresh {
+		return a.relate(ctx, p, t, sh)
+	}
+	return nil
+}
+
 // appendHistory appends timeline and state of a room, where there is any.
 func (a *answer) appendHistory(ctx context.Context, body []byte, p *part, t *timeline, state []*event) ([]byte, error) {
 	sh := a.shown(p)
 	if len(t.events) > 0 || t.limited || p.fresh {
-		var err error
-		if sh.extra, err = a.s.lookUp(ctx, p.room.id, t.events, slices.Concat(t.window, a.looked[p.room.id])); err != nil {
+		if err := a.complete(ctx, p, t, sh); err != nil {
 			return nil, err
-		}
-		if t.limited || p.fresh {
-			if err := a.relate(ctx, p, t, sh); err != nil {
-				return nil, err
-			}
 		}
 		body = append(appendKey(body, "timeline"), `{"events":`...)
 		body = sh.appendEvents(body, t.events)

@@ -209,11 +209,12 @@ func (b *rebuilder) rooms(ctx context.Context) error {
 		}
 		for _, r := range page.Rooms {
 			after = r.RoomID
-			b.rows.Rooms = append(b.rows.Rooms, storage.Room{RoomID: r.RoomID, Seq: min(r.LatestSeq, b.seq), Joined: r.JoinedCount, Invited: r.InvitedCount})
+			row := storage.Room{RoomID: r.RoomID, Seq: min(r.LatestSeq, b.seq), Joined: r.JoinedCount, Invited: r.InvitedCount}
 			err := b.members(ctx, r.RoomID)
 			if err == nil {
-				err = b.relations(ctx, r.RoomID)
+				err = b.events(ctx, &row)
 			}
+			b.rows.Rooms = append(b.rows.Rooms, row)
 			if err != nil && !matrixerror.Is(err, "M_NOT_FOUND") { // purged; the record that says so follows
 				return err
 			}
@@ -251,15 +252,23 @@ func (b *rebuilder) members(ctx context.Context, roomID string) error {
 	}
 }
 
-// relations adds what the events of a room relate to.
-func (b *rebuilder) relations(ctx context.Context, roomID string) error {
+// events adds what the events of a room relate to, and finds when the last ones
+// were sent: when they were logged is not known any more.
+func (b *rebuilder) events(ctx context.Context, room *storage.Room) error {
+	now := b.v.now().UnixMilli()
 	upTo := roomapi.Position{Partition: b.partition, Seq: b.seq}
 	for from := (roomapi.Position{}); ; {
-		page, err := roomapi.QueryHistory.Call(ctx, b.v.caller, &roomapi.HistoryRequest{RoomID: roomID, From: from, To: upTo, Limit: rebuildEvents})
+		page, err := roomapi.QueryHistory.Call(ctx, b.v.caller, &roomapi.HistoryRequest{RoomID: room.RoomID, From: from, To: upTo, Limit: rebuildEvents})
 		if err != nil {
 			return err
 		}
 		for _, e := range page.Events {
+			if e.Position.Sub >= 0 {
+				room.Active = min(e.OriginServerTS(), now)
+				if bumps(e.Type()) {
+					room.Bumped = room.Active
+				}
+			}
 			if rel, ok := relationOf(fromStored(e)); ok {
 				b.rows.Relations = append(b.rows.Relations, rel)
 			}
@@ -290,6 +299,7 @@ func (b *rebuilder) outOfRoom(ctx context.Context) error {
 				OutputRecord: &roomapi.OutputRecord{Kind: roomapi.OutputOutOfRoom, RoomID: m.RoomID, Position: pos, StateKey: &m.UserID,
 					Membership: event.Membership(), StrippedState: m.StrippedState},
 				ev: fromStored(&roomapi.StoredEvent{Event: event, Position: pos}),
+				at: min(event.OriginServerTS(), b.v.now().UnixMilli()),
 			}
 			b.rows.Memberships = append(b.rows.Memberships, newApplication(b.v).memberships(t)...)
 			b.rows.Rooms = append(b.rows.Rooms, storage.Room{RoomID: m.RoomID, Seq: min(m.Seq, b.seq)})

@@ -26,6 +26,8 @@ type told struct {
 	changes []change
 	// large tells that the changes are too many for a tail, or not all known.
 	large bool
+	// at is when the record was logged, in milliseconds: it orders lists of rooms.
+	at int64
 }
 
 // decodeRecord reads a record, its event and those of its changes that it holds.

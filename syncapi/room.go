@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/syncapi/storage"
 )
 
 // room is what is kept in memory of a room: a stub for as long as a user in
@@ -27,7 +28,10 @@ type room struct {
 	// joined and invited count members, as of counted (0: not known).
 	joined, invited int
 	counted         int64
-	tail            tail
+	// busy and bumped are Active and Bumped of storage.Room; facts is what filters of lists go by.
+	busy, bumped int64
+	facts        roomFacts
+	tail         tail
 	// kept is what is known of the state; changed and redacted are the Seqs of
 	// the last records that may have changed it, or redacted an event of it.
 	kept              keptState
@@ -79,9 +83,12 @@ func (r *room) add(ev *event) int64 {
 }
 
 // touch notes the room's last position and its member counts then.
-func (r *room) touch(rec *roomapi.OutputRecord) {
+func (r *room) touch(rec *roomapi.OutputRecord, at int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	after := roomAfter(storage.Room{Active: r.busy, Bumped: r.bumped}, rec, at)
+	r.busy, r.bumped = after.Active, after.Bumped
+	r.facts.touch(rec)
 	r.latest = max(r.latest, rec.Position.Seq)
 	r.joined, r.invited, r.counted = rec.JoinedCount, rec.InvitedCount, rec.Position.Seq
 }

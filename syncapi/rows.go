@@ -181,18 +181,18 @@ func (v *view) concerns(s *source, rec *roomapi.OutputRecord, bears bool) bool {
 
 // passOver applies a record that is about nobody in memory, without looking at
 // its event.
-func (a *application) passOver(rec *roomapi.OutputRecord) {
+func (a *application) passOver(rec *roomapi.OutputRecord, at int64) {
 	v, seq := a.v, rec.Position.Seq
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.progress[rec.Position.Partition] = max(v.progress[rec.Position.Partition], seq)
-	v.dirty[rec.RoomID] = storage.Room{RoomID: rec.RoomID, Seq: seq, Joined: rec.JoinedCount, Invited: rec.InvitedCount}
+	v.dirty[rec.RoomID] = roomAfter(v.dirty[rec.RoomID], rec, at)
 	r, ok := v.rooms[rec.RoomID]
 	if !ok {
 		return
 	}
 	// It is there after all, or has come meanwhile: what it holds ends here.
-	r.touch(rec)
+	r.touch(rec, at)
 	v.bytes -= r.forgetTail(seq)
 	if r.place != nil {
 		v.order.Remove(r.place)

@@ -55,7 +55,10 @@ type Server struct {
 	unfiltered         *filter
 	filters            *filterCache
 	sent               *sentMembers
-	seen               *userapi.Reporter
+	conns              *connections
+	// lazily is the filter that rooms of sliding sync are brought into memory for.
+	lazily *filter
+	seen   *userapi.Reporter
 	// building bounds the answers being built; stopping is closed when Run ends.
 	building chan struct{}
 	stopping chan struct{}
@@ -92,10 +95,15 @@ func New(ctx context.Context, d Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	lazily, err := parseFilter([]byte(`{"room":{"state":{"lazy_load_members":true}}}`))
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
 		caller: d.Caller, log: d.Logger, view: v, feed: feed, now: time.Now,
 		maxTimeout: c.MaxTimeout, maxLag: c.MaxLag, unfiltered: newFilter(filters.None()), filters: newFilterCache(),
-		sent:     &sentMembers{devices: map[string]*sentDevice{}},
+		sent:  &sentMembers{devices: map[string]*sentDevice{}},
+		conns: newConnections(), lazily: lazily,
 		seen:     userapi.NewReporter(d.Log),
 		building: make(chan struct{}, c.MaxBuilding), stopping: make(chan struct{}),
 	}

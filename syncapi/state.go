@@ -42,7 +42,13 @@ func (a *answer) stateOf(ctx context.Context, p *part, t *timeline) ([]*event, e
 			out = append(out, ev)
 		}
 	}
-	slices.SortFunc(out, func(x, y *event) int {
+	sortEvents(out)
+	return out, nil
+}
+
+// sortEvents puts events of state in an order that is always the same.
+func sortEvents(list []*event) {
+	slices.SortFunc(list, func(x, y *event) int {
 		switch {
 		case x.Position.Less(y.Position):
 			return -1
@@ -51,7 +57,6 @@ func (a *answer) stateOf(ctx context.Context, p *part, t *timeline) ([]*event, e
 		}
 		return strings.Compare(x.EventID(), y.EventID())
 	})
-	return out, nil
 }
 
 // stateAtEnd is the state at the part's upper end: all of it for a fresh room

@@ -108,21 +108,30 @@ func (s *Server) firstMembers(ctx context.Context, r *room, memberships ...strin
 	return out, nil
 }
 
+// memberCounts counts who is joined and invited.
+func (s *Server) memberCounts(ctx context.Context, r *room) (joined, invited int, err error) {
+	r.mu.RLock()
+	joined, invited, counted := r.joined, r.invited, r.counted
+	r.mu.RUnlock()
+	if counted > 0 {
+		return joined, invited, nil
+	}
+	res, err := roomapi.QueryRoom.Call(ctx, s.caller, &roomapi.RoomRequest{RoomID: r.id})
+	if err != nil {
+		return 0, 0, err
+	}
+	return res.JoinedCount, res.InvitedCount, nil
+}
+
 // appendSummary appends the room's summary.
 func (a *answer) appendSummary(ctx context.Context, body []byte, p *part) ([]byte, error) {
 	list, err := a.heroes(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	p.room.mu.RLock()
-	joined, invited, counted := p.room.joined, p.room.invited, p.room.counted
-	p.room.mu.RUnlock()
-	if counted == 0 {
-		res, err := roomapi.QueryRoom.Call(ctx, a.s.caller, &roomapi.RoomRequest{RoomID: p.room.id})
-		if err != nil {
-			return nil, err
-		}
-		joined, invited = res.JoinedCount, res.InvitedCount
+	joined, invited, err := a.s.memberCounts(ctx, p.room)
+	if err != nil {
+		return nil, err
 	}
 	body = append(appendKey(body, "summary"), '{')
 	if list != nil {

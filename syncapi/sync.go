@@ -42,7 +42,20 @@ func (s *Server) sync(r *httpapi.Request) (any, error) {
 		return nil, err
 	}
 	defer s.view.release(u)
-	return s.poll(ctx, req, u, r.Device.DeviceID)
+	var body []byte
+	stopped, err := s.poll(ctx, u, req.timeout, func() (bool, error) {
+		a := newAnswer(s, req, u, r.Device.DeviceID)
+		var err error
+		body, err = s.limited(ctx, a.build)
+		return a.something || req.since == nil || req.full, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if stopped {
+		body = newAnswer(s, req, u, r.Device.DeviceID).nothing(req.since)
+	}
+	return jsontext.Value(body), nil
 }
 
 func (s *Server) parseSync(r *httpapi.Request) (*syncRequest, error) {
@@ -78,12 +91,15 @@ func (s *Server) parseSync(r *httpapi.Request) (*syncRequest, error) {
 			return nil, err
 		}
 	}
-	switch q.Get("set_presence") {
+	return req, checkPresence(q.Get("set_presence"))
+}
+
+func checkPresence(set string) error {
+	switch set {
 	case "", "online", "offline", "unavailable":
-	default:
-		return nil, matrixerror.InvalidParam("Unknown set_presence")
+		return nil
 	}
-	return req, nil
+	return matrixerror.InvalidParam("Unknown set_presence")
 }
 
 // filterOf reads an inline filter, or finds a stored one.
@@ -148,22 +164,19 @@ func (s *Server) await(ctx context.Context, want *vector) (bool, error) {
 	return false, ctx.Err()
 }
 
-// poll answers at once when there is something to tell, or when it does; after
-// the timeout, or when the server stops, with nothing.
-func (s *Server) poll(ctx context.Context, req *syncRequest, u *user, deviceID string) (any, error) {
+// poll builds answers until one tells something, or the time is over. It tells
+// whether the server stops before that: then the client is to be given the token
+// that it came with, since nothing was said, and another instance goes on.
+func (s *Server) poll(ctx context.Context, u *user, wait time.Duration, build func() (something bool, err error)) (stopped bool, err error) {
 	var timeout <-chan time.Time
 	for {
 		woken := u.waiting()
-		a := newAnswer(s, req, u, deviceID)
-		body, err := s.limited(ctx, a.build)
-		if err != nil {
-			return nil, err
-		}
-		if a.something || req.since == nil || req.full || req.timeout == 0 {
-			return jsontext.Value(body), nil
+		something, err := build()
+		if err != nil || something || wait == 0 {
+			return false, err
 		}
 		if timeout == nil {
-			timer := time.NewTimer(req.timeout)
+			timer := time.NewTimer(wait)
 			defer timer.Stop()
 			timeout = timer.C
 			s.waiting.Add(1)
@@ -172,12 +185,11 @@ func (s *Server) poll(ctx context.Context, req *syncRequest, u *user, deviceID s
 		select {
 		case <-woken:
 		case <-timeout:
-			return jsontext.Value(body), nil
+			return false, nil
 		case <-s.stopping:
-			// The same token: nothing was said, another instance goes on.
-			return jsontext.Value(newAnswer(s, req, u, deviceID).nothing(req.since)), nil
+			return true, nil
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return false, ctx.Err()
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (t *timeline) firstSeq() int64 {
 // timeline finds the last events of a part's range that the client may see and
 // wants: from the room's tail, older ones from the room server.
 func (a *answer) timeline(ctx context.Context, p *part) (*timeline, error) {
-	limit := a.filter.Room.Timeline.Count(defaultTimelineLimit, maxTimelineLimit)
+	limit := a.limitOf(p)
 	if a.tight {
 		limit = min(limit, 1)
 	}

@@ -216,6 +216,7 @@ func before(pos roomapi.Position) roomapi.Position {
 func parsePoint(token, roomID string, shape *vector) (roomapi.Position, error) {
 	partition := eventlog.PartitionFor(roomID, len(shape.rooms))
 	if !strings.HasPrefix(token, "t") {
+		token, _, _ = strings.Cut(token, ".") // of sliding sync: the rest is its connection
 		v, err := parseVector(token, shape)
 		if err != nil {
 			return roomapi.Position{}, err

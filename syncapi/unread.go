@@ -76,12 +76,7 @@ func (a *answer) appendUnread(ctx context.Context, body []byte, p *part) ([]byte
 	}
 	total := threads[mainThread]
 	if !a.filter.Threads() {
-		for id, t := range threads {
-			if id != mainThread {
-				total.notifications += t.notifications
-				total.highlights += t.highlights
-			}
-		}
+		total = sum(threads)
 	}
 	body = appendTally(appendKey(body, "unread_notifications"), total)
 	delete(threads, mainThread)
@@ -93,6 +88,15 @@ func (a *answer) appendUnread(ctx context.Context, body []byte, p *part) ([]byte
 		body = appendTally(appendKey(body, id), t)
 	}
 	return append(body, '}'), nil
+}
+
+// sum is what is unread in all threads.
+func sum(threads map[string]tally) (total tally) {
+	for _, t := range threads {
+		total.notifications += t.notifications
+		total.highlights += t.highlights
+	}
+	return total
 }
 
 func appendTally(body []byte, t tally) []byte {

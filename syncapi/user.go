@@ -49,7 +49,11 @@ type user struct {
 	rules      jsontext.Value      // content of m.push_rules
 	compiled   *ruleset            // of rules; nil: not yet
 	counts     map[string]*unread  // by room
-	wake       chan struct{}
+	// direct are the rooms that m.direct names; tags are those of rooms. What is in
+	// them is replaced, not changed.
+	direct map[string]struct{}
+	tags   map[string]map[string]struct{}
+	wake   chan struct{}
 }
 
 // membership is a user's membership of a room through time.
@@ -166,6 +170,9 @@ func (u *user) setAccount(roomID, typ string, seq int64, content jsontext.Value)
 	u.account[key] = accountMark{seq: seq, content: content}
 	u.accountSeq = max(u.accountSeq, seq)
 	if roomID != "" {
+		if typ == typeTags {
+			u.tags[roomID] = parseTags(content)
+		}
 		return
 	}
 	switch typ {
@@ -177,6 +184,8 @@ func (u *user) setAccount(roomID, typ string, seq int64, content jsontext.Value)
 		u.invites.SetFilter(content)
 	case typePushRules:
 		u.rules, u.compiled = content, nil
+	case typeDirect:
+		u.direct = parseDirect(content)
 	}
 }
 
@@ -185,7 +194,45 @@ const (
 	typeInvites      = userapi.TypeInvitePermission
 	typeInviteFilter = userapi.TypeInviteFilter
 	typePushRules    = "m.push_rules"
+	typeDirect       = "m.direct"
+	typeTags         = "m.tag"
 )
+
+// parseDirect reads which rooms m.direct names.
+// spec: client-server-api §direct-messaging
+func parseDirect(content jsontext.Value) map[string]struct{} {
+	out := map[string]struct{}{}
+	var users map[string]jsontext.Value
+	if len(content) == 0 || json.Unmarshal(content, &users) != nil {
+		return out
+	}
+	for _, list := range users {
+		var rooms []string
+		if json.Unmarshal(list, &rooms) != nil {
+			continue
+		}
+		for _, id := range rooms {
+			out[id] = struct{}{}
+		}
+	}
+	return out
+}
+
+// parseTags reads the names of a room's tags.
+// spec: client-server-api §room-tagging
+func parseTags(content jsontext.Value) map[string]struct{} {
+	var list struct {
+		Tags map[string]jsontext.Value `json:"tags"`
+	}
+	out := map[string]struct{}{}
+	if len(content) == 0 || json.Unmarshal(content, &list) != nil {
+		return out
+	}
+	for name := range list.Tags {
+		out[name] = struct{}{}
+	}
+	return out
+}
 
 // parseIgnored reads m.ignored_user_list; what is not one ignores nobody.
 // spec: client-server-api §ignoring-users
@@ -213,6 +260,7 @@ func (v *view) user(ctx context.Context, id string) (*user, error) {
 			ready: make(chan struct{}), rooms: map[string]*membership{},
 			account: map[accountKey]accountMark{}, counts: map[string]*unread{},
 			moved: make([]int64, len(v.shape.rooms)),
+			tags:  map[string]map[string]struct{}{},
 		}
 		v.users[id] = u
 	}
@@ -305,7 +353,7 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 		return err
 	}
 	data, err := userapi.QueryAccountData.Call(ctx, v.caller, &userapi.AccountDataRequest{
-		UserID: u.id, RoomIDs: []string{""}, Types: []string{typeIgnored, typeInvites, typeInviteFilter, typePushRules}})
+		UserID: u.id, Types: []string{typeIgnored, typeInvites, typeInviteFilter, typePushRules, typeDirect, typeTags}})
 	if err != nil {
 		return err
 	}
@@ -347,6 +395,12 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 	u.rules = global[typePushRules]
 	u.devices, u.devicesSeq = devices, devicesSeq
 	copy(u.moved, v.progress)
+	u.direct = parseDirect(global[typeDirect])
+	for id, types := range data.Data {
+		if tags, ok := types[typeTags]; ok && id != "" {
+			u.tags[id] = parseTags(tags)
+		}
+	}
 	u.loaded = true
 	for _, f := range u.pending {
 		f()

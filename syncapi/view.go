@@ -100,6 +100,7 @@ func (v *view) roomLocked(id string) (r *room, fresh bool) {
 		r.tail.from, r.changed, r.redacted = v.progress[p], v.progress[p], v.progress[p]
 		if d, ok := v.dirty[id]; ok {
 			r.latest, r.joined, r.invited, r.counted = d.Seq, d.Joined, d.Invited, d.Seq
+			r.busy, r.bumped = d.Active, d.Bumped
 		}
 		v.rooms[id] = r
 	}
@@ -155,6 +156,7 @@ func (v *view) stubs(ctx context.Context, ids []string) (map[string]*room, error
 		r := out[row.RoomID]
 		r.mu.Lock()
 		r.latest = max(r.latest, row.Seq)
+		r.busy, r.bumped = max(r.busy, row.Active), max(r.bumped, row.Bumped)
 		if r.counted < row.Seq {
 			r.joined, r.invited, r.counted = row.Joined, row.Invited, row.Seq
 		}

@@ -97,7 +97,7 @@ func (a *answer) askRoom(q *questions, p *part) {
 	if begun || slices.ContainsFunc(window, func(ev *event) bool { return ev.limited }) {
 		return
 	}
-	want := a.filter.Room.Timeline.Count(defaultTimelineLimit, maxTimelineLimit) + 1
+	want := a.limitOf(p) + 1
 	if fold := a.u.unreadOf(r.id); fold.reached() < p.upper {
 		want = max(want, olderAhead)
 	}
@@ -117,7 +117,7 @@ func (fold *unread) reached() int64 {
 // askDetails asks for what a room's timeline and the user's receipts refer to.
 func (a *answer) askDetails(q *questions, p *part) {
 	r := p.room
-	events := r.recent(p.upper, a.filter.Room.Timeline.Count(defaultTimelineLimit, maxTimelineLimit))
+	events := r.recent(p.upper, a.limitOf(p))
 	if ids := referred(r, events); len(ids) > 0 {
 		q.events(r, ids, func(found []*roomapi.StoredEvent) {
 			if a.looked == nil {

@@ -16,23 +16,25 @@ type Membership struct {
 	// Stripped is the stripped state that came with an invite or knock of a
 	// room that we are not in: a JSON array, or "".
 	Stripped string
+	// TS is when it was logged, in milliseconds; 0: not known.
+	TS int64
 }
 
 func putMemberships(ctx context.Context, tx *sqldb.Tx, list []Membership) error {
-	return putMany(ctx, tx, list, []int{1, 2, 3}, `INSERT INTO memberships (user_id, room_id, seq, membership, event_id, sender, stripped)
-		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (user_id, room_id, seq) DO NOTHING`,
+	return putMany(ctx, tx, list, []int{1, 2, 3}, `INSERT INTO memberships (user_id, room_id, seq, membership, event_id, sender, stripped, ts)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (user_id, room_id, seq) DO NOTHING`,
 		func(m *Membership) []any {
-			return []any{m.UserID, m.RoomID, m.Seq, m.Membership, m.EventID, m.Sender, m.Stripped}
+			return []any{m.UserID, m.RoomID, m.Seq, m.Membership, m.EventID, m.Sender, m.Stripped, m.TS}
 		})
 }
 
 // Memberships returns all changes of a user, by room and then ascending Seq.
 func (s *Store) Memberships(ctx context.Context, userID string) ([]Membership, error) {
-	return query(ctx, s, "memberships", `SELECT room_id, seq, membership, event_id, sender, stripped FROM memberships
+	return query(ctx, s, "memberships", `SELECT room_id, seq, membership, event_id, sender, stripped, ts FROM memberships
 		WHERE user_id = $1 ORDER BY room_id, seq`, []any{userID},
 		func(r scanner) (Membership, error) {
 			m := Membership{UserID: userID}
-			return m, r.Scan(&m.RoomID, &m.Seq, &m.Membership, &m.EventID, &m.Sender, &m.Stripped)
+			return m, r.Scan(&m.RoomID, &m.Seq, &m.Membership, &m.EventID, &m.Sender, &m.Stripped, &m.TS)
 		})
 }
 

@@ -176,7 +176,7 @@ type scanner interface{ Scan(dest ...any) error }
 
 // Clear forgets the whole view.
 func Clear(ctx context.Context, tx *sqldb.Tx) error {
-	for _, table := range []string{"memberships", "relations", "threads", "unread", "rooms", "receipts", "markers", "device_lists", "offsets"} {
+	for _, table := range []string{"memberships", "relations", "threads", "unread", "rooms", "receipts", "markers", "device_lists", "connections", "offsets"} {
 		if _, err := tx.Exec(ctx, `DELETE FROM `+table); err != nil {
 			return err
 		}
