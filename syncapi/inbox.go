@@ -13,38 +13,46 @@ const maxToDevice = 100
 // inbox finds the messages to the device between since and the cut, and deletes
 // those up to since, which the client has. Their places are those of user.output,
 // as are those of account data: where there are more than an answer holds, the cut
-// moves back to the last one told, and the next answer goes on from there. An
-// answer that has nothing of both asks nobody.
+// moves back to the last one told, and the next answer goes on from there.
 func (a *answer) inbox(ctx context.Context) error {
-	since, cut := a.since.user(a.u.partition), a.cut.user(a.u.partition)
-	a.u.mu.Lock()
-	d := a.u.ofDevice(a.deviceID)
-	a.u.mu.Unlock()
-	if d.first == 0 {
-		return nil
-	}
-	if d.first <= since {
-		_, err := userapi.AckToDevice.Call(ctx, a.s.caller, &userapi.AckToDeviceRequest{UserID: a.u.id, DeviceID: a.deviceID, UpTo: since})
-		if err != nil {
-			return err
-		}
-		a.u.acknowledged(a.deviceID, since)
-	}
-	if d.last <= since || d.first > cut {
-		return nil
-	}
-	res, err := userapi.QueryToDevice.Call(ctx, a.s.caller, &userapi.ToDeviceRequest{
-		UserID: a.u.id, DeviceID: a.deviceID, After: since, UpTo: cut, Limit: maxToDevice + 1})
-	if err != nil {
+	var err error
+	if a.toDevice, err = a.messages(ctx, a.since.user(a.u.partition), maxToDevice+1); err != nil {
 		return err
 	}
-	a.toDevice = res.Messages
 	if len(a.toDevice) > maxToDevice {
 		a.toDevice = a.toDevice[:maxToDevice]
 		a.cut = a.cut.clone()
 		a.cut.users[a.u.partition] = a.toDevice[maxToDevice-1].Seq
 	}
 	return nil
+}
+
+// messages returns the first messages to the device between a Seq and the cut, and
+// deletes those up to it. Where there is nothing of both nobody is asked.
+func (a *answer) messages(ctx context.Context, since int64, most int) ([]userapi.ToDeviceMessage, error) {
+	cut := a.cut.user(a.u.partition)
+	a.u.mu.Lock()
+	d := a.u.ofDevice(a.deviceID)
+	a.u.mu.Unlock()
+	if d.first == 0 {
+		return nil, nil
+	}
+	if d.first <= since {
+		_, err := userapi.AckToDevice.Call(ctx, a.s.caller, &userapi.AckToDeviceRequest{UserID: a.u.id, DeviceID: a.deviceID, UpTo: since})
+		if err != nil {
+			return nil, err
+		}
+		a.u.acknowledged(a.deviceID, since)
+	}
+	if d.last <= since || d.first > cut {
+		return nil, nil
+	}
+	res, err := userapi.QueryToDevice.Call(ctx, a.s.caller, &userapi.ToDeviceRequest{
+		UserID: a.u.id, DeviceID: a.deviceID, After: since, UpTo: cut, Limit: most})
+	if err != nil {
+		return nil, err
+	}
+	return res.Messages, nil
 }
 
 // acknowledged notes that a device has nothing up to a Seq any more.
@@ -66,13 +74,18 @@ func (a *answer) appendToDevice(body []byte) []byte {
 	if len(a.toDevice) == 0 {
 		return body
 	}
-	body = append(appendKey(body, "to_device"), `{"events":[`...)
-	for i := range a.toDevice {
-		m := &a.toDevice[i]
+	a.something = true
+	return append(appendMessages(append(appendKey(body, "to_device"), '{'), a.toDevice), '}')
+}
+
+// appendMessages appends the member events.
+func appendMessages(body []byte, messages []userapi.ToDeviceMessage) []byte {
+	body = append(appendKey(body, "events"), '[')
+	for i := range messages {
+		m := &messages[i]
 		body = append(append(comma(body), `{"content":`...), m.Content...)
 		body = appendString(append(body, `,"sender":`...), m.Sender)
 		body = append(appendString(append(body, `,"type":`...), m.Type), '}')
 	}
-	a.something = true
-	return append(body, `]}`...)
+	return append(body, ']')
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -18,17 +19,21 @@ import (
 type extension struct {
 	name string
 	// append appends the extension's object and tells whether there is anything in
-	// it that the client has to be told now.
+	// it that the client has to be told now; if not, it is left out, unless it always
+	// belongs to an answer.
 	append func(x *slidingAnswer, ctx context.Context, body []byte, ask *extensionAsk) ([]byte, bool, error)
+	always bool
 }
 
 // extensionTable has the extensions that are served. Its rows have numbers by
 // their place, which stored connections have: new ones go to the end.
 func extensionTable() []extension {
 	return []extension{
-		{"account_data", (*slidingAnswer).appendAccountExtension}, // MSC3959
-		{"receipts", (*slidingAnswer).appendReceiptsExtension},    // MSC3960
-		{"typing", (*slidingAnswer).appendTypingExtension},        // MSC3961
+		{"account_data", (*slidingAnswer).appendAccountExtension, false}, // MSC3959
+		{"receipts", (*slidingAnswer).appendReceiptsExtension, false},    // MSC3960
+		{"typing", (*slidingAnswer).appendTypingExtension, false},        // MSC3961
+		{"e2ee", (*slidingAnswer).appendEncryptionExtension, true},       // MSC3884
+		{"to_device", (*slidingAnswer).appendToDeviceExtension, true},    // MSC3885
 	}
 }
 
@@ -76,7 +81,7 @@ func (x *slidingAnswer) appendExtensions(ctx context.Context, body []byte) ([]by
 			return nil, err
 		}
 		x.extensions |= bit
-		if body = written; !something {
+		if body = written; !something && !e.always {
 			body = body[:mark]
 		}
 		x.something = x.something || something
@@ -229,4 +234,61 @@ func (x *slidingAnswer) appendTypingExtension(_ context.Context, body []byte, as
 		return x.appendTyping(body, r.part, since), nil
 	})
 	return append(body, '}'), something, err
+}
+
+// appendEncryptionExtension appends whose keys changed, and what is left of the
+// device's own.
+func (x *slidingAnswer) appendEncryptionExtension(ctx context.Context, body []byte, ask *extensionAsk) ([]byte, bool, error) {
+	before := x.something
+	x.something = false
+	body = append(body, '{')
+	if ask.told {
+		var err error
+		if body, err = x.appendDeviceLists(ctx, body); err != nil {
+			return nil, false, err
+		}
+	}
+	something := x.something
+	x.something = before
+	return append(x.appendDevices(body), '}'), something, nil
+}
+
+// appendToDeviceExtension appends the messages to the device behind the token that
+// the client was given with those before; it deletes those, which the client has.
+// The token is a Seq of user.output.
+func (x *slidingAnswer) appendToDeviceExtension(ctx context.Context, body []byte, ask *extensionAsk) ([]byte, bool, error) {
+	var of struct {
+		Since string `json:"since"`
+		Limit int    `json:"limit"`
+	}
+	if err := json.Unmarshal(ask.raw, &of); err != nil {
+		return nil, false, matrixerror.BadJSON("The extension to_device is not asked for in the right way")
+	}
+	cut := x.cut.user(x.u.partition)
+	var since int64
+	if of.Since != "" {
+		var err error
+		if since, err = strconv.ParseInt(of.Since, 10, 64); err != nil || since < 0 {
+			return nil, false, matrixerror.InvalidParam("The extension to_device has a token that was not given out")
+		}
+	}
+	if since > cut { // of an instance that was ahead: what is behind it will come here, too
+		body = appendString(appendKey(append(body, '{'), "next_batch"), of.Since)
+		return append(appendMessages(body, nil), '}'), false, nil
+	}
+	most := maxToDevice
+	if of.Limit > 0 {
+		most = min(of.Limit, most)
+	}
+	messages, err := x.messages(ctx, since, most+1)
+	if err != nil {
+		return nil, false, err
+	}
+	next := cut
+	if len(messages) > most {
+		messages = messages[:most]
+		next = messages[most-1].Seq
+	}
+	body = appendString(appendKey(append(body, '{'), "next_batch"), strconv.FormatInt(next, 10))
+	return append(appendMessages(body, messages), '}'), len(messages) > 0, nil
 }

@@ -40,6 +40,17 @@ type slidOf struct {
 		Typing struct {
 			Rooms map[string]eventOf `json:"rooms"`
 		} `json:"typing"`
+		Encryption struct {
+			Counts map[string]int64 `json:"device_one_time_keys_count"`
+			Unused []string         `json:"device_unused_fallback_key_types"`
+			Lists  struct {
+				Changed []string `json:"changed"`
+			} `json:"device_lists"`
+		} `json:"e2ee"`
+		ToDevice struct {
+			Next   string    `json:"next_batch"`
+			Events []eventOf `json:"events"`
+		} `json:"to_device"`
 	} `json:"extensions"`
 }
 
@@ -437,6 +448,51 @@ func slidingExtensions(t *testing.T, m *model) {
 
 // TestSlidingIdle: a request that waits costs no question, is woken by what is
 // new, and is answered early with its own token when the server stops.
+func TestSlidingEncryption(t *testing.T) { both(t, slidingEncryption) }
+
+func slidingEncryption(t *testing.T, m *model) {
+	m.create(testRoom, alice, bob)
+	const device = "D" + alice
+	m.left(alice, device, 7, userapi.CurveAlgorithm)
+	const sent = maxToDevice + 20
+	for n := range sent {
+		m.toDevice(alice, device, n)
+	}
+	m.settle()
+	pos, since, n := "", "", 0
+	ask := func() *slidOf {
+		t.Helper()
+		of := m.slide(alice, pos, `{"lists":{"all":{"ranges":[[0,9]],"timeline_limit":1}},"extensions":{"e2ee":{"enabled":true},"to_device":{"enabled":true`+since+`}}}`)
+		for _, e := range of.Extensions.ToDevice.Events {
+			if want := fmt.Sprintf(`{"n":%d}`, n); string(e.Content) != want {
+				t.Fatalf("a message says %s, not %s", e.Content, want)
+			}
+			n++
+		}
+		return of
+	}
+	lost := ask() // nobody got this answer
+	n = 0
+	first := ask()
+	if e := first.Extensions.Encryption; n != maxToDevice || e.Counts[userapi.CurveAlgorithm] != 7 || len(e.Unused) != 1 || len(lost.Extensions.ToDevice.Events) != n {
+		t.Errorf("%d messages, and %+v", n, e)
+	}
+	pos, since = first.Pos, `,"since":"`+first.Extensions.ToDevice.Next+`"`
+	next := ask()
+	if n != sent {
+		t.Errorf("%d messages", n)
+	}
+	pos, since = next.Pos, `,"since":"`+next.Extensions.ToDevice.Next+`"`
+	m.listed(bob)
+	m.settle()
+	if changed := ask().Extensions.Encryption.Lists.Changed; !slices.Equal(changed, []string{bob}) || n != sent {
+		t.Errorf("the keys of %v changed, and there are %d messages", changed, n)
+	}
+	if left := len(m.inboxes.messages[[2]string{alice, device}]); left != 0 {
+		t.Errorf("%d messages are kept, which the device has", left)
+	}
+}
+
 func TestSlidingIdle(t *testing.T) { sqldbtest.Each(t, testSlidingIdle) }
 
 func testSlidingIdle(t *testing.T) {
