@@ -17,6 +17,8 @@
 // owns the tables in storage: memberships of our users, latest positions,
 // relations, receipts, changed keys and change markers. All of them can be built
 // again from the logs, so their commits may lag; a plain message costs no row.
+// What is stored of connections of sliding sync is the exception: without it,
+// clients begin anew.
 // Where room.output does not reach back to what the view has, rebuild.go makes
 // the view anew of what the room server knows; where user.output does not,
 // resync.go has the user-api tell there again what is current. Requests wait.
@@ -60,6 +62,23 @@
 // not kept. Pages of history are read from there as far as that goes (recall.go).
 // What an answer needs of rooms that are not in memory is asked beforehand, many
 // rooms at once (warm.go); the way of the request does not depend on it.
+//
+// Sliding sync (MSC4186) shows the same view through windows: its way is sliding.go
+// → sliding_lists.go (which rooms) → sliding_room.go (what of them) →
+// sliding_extensions.go; timelines, state, counts and what is kept are those of
+// /sync. Its token is the vector of positions, as a client of /sync has one, and
+// the hash of a state (sliding_connection.go): which rooms the client was told of,
+// with how many events and which state. A room is as the vector says, but for
+// those that were passed over while they were not in a window: of these the state
+// has the Seq up to which they were told. So it changes when a room is new to the
+// client, or passed over, or looked at more closely, and not with each message.
+// Where it changes it is stored, in one row, before the answer is given: any
+// instance goes on from any token. A request that is repeated is answered from
+// the state that it names, which stays until one that came after it has been used;
+// a token whose state is gone, or is another device's, is M_UNKNOWN_POS. A request
+// that has nothing to tell stores nothing, and one that waits asks nobody.
+// Lists are in the order of when rooms' last events were logged, which is not for
+// senders to choose and the same on every instance.
 //
 // What a lazily loading device was sent is known to the instance that sent it;
 // another sends members again.

@@ -29,6 +29,11 @@ func (s *Server) register(r prometheus.Registerer) error {
 			return float64(len(v.users))
 		}),
 		gauge("waiting_requests", "Long polls that wait for something to tell.", func() float64 { return float64(s.waiting.Load()) }),
+		gauge("connection_bytes", "Bytes of what clients of sliding sync were told, in memory.", func() float64 {
+			s.conns.mu.Lock()
+			defer s.conns.mu.Unlock()
+			return float64(s.conns.bytes)
+		}),
 		gauge("lag_records", "Records of all topics that are not applied yet.", s.feed.lag),
 		gauge("applied_records", "Positions of room.output applied, over all partitions.", func() float64 {
 			var n int64

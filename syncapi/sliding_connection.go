@@ -144,7 +144,11 @@ func decodeConnection(b []byte) (*connection, error) {
 	c.rooms = make(map[string]toldRoom, n)
 	for range n {
 		id := r.text()
-		c.rooms[id] = toldRoom{behind: int64(r.next()), limit: int(r.next()), required: int(r.next()) - 1, direct: r.next() == 1}
+		told := toldRoom{behind: int64(r.next()), limit: int(r.next()), required: int(r.next()) - 1, direct: r.next() == 1}
+		if told.required >= len(c.required) {
+			return nil, errConnection
+		}
+		c.rooms[id] = told
 	}
 	if r.bad || len(r.b) > 0 {
 		return nil, errConnection

@@ -116,6 +116,12 @@ func (x *slidingAnswer) newsOf(ctx context.Context, r *slidingRoom) (*roomNews, 
 			n.shown, n.of, n.expanded = older, whole, true
 		}
 	}
+	told := r.known && !r.fresh && !n.expanded && r.now.Seq <= r.lower
+	if r.now.Membership != "join" && r.config.limit > 0 && !told {
+		if err := x.ownLeave(ctx, n.of, n.shown); err != nil { // as in /sync
+			return nil, err
+		}
+	}
 	if x.since != nil {
 		from := x.since.of(r.room.id, r.room.partition, len(x.cut.rooms))
 		for _, ev := range n.shown.events {
