@@ -127,9 +127,9 @@ func (x *slidingAnswer) build(ctx context.Context) ([]byte, error) {
 // finish stores the connection as it is after the answer, and ends the body.
 func (x *slidingAnswer) finish(ctx context.Context, body []byte) (any, error) {
 	at, next := x.cut, x.next()
-	if next != nil && x.since != nil && !x.something {
+	if next != nil && x.since != nil && !x.something && x.extensions == x.before.extensions {
 		// Nothing is told, so nothing needs to be stored: the client comes again with
-		// the token that it has.
+		// the token that it has. From when on it asks for an extension is noted.
 		at, next = x.since, nil
 	}
 	after, err := x.s.settle(ctx, x.conn, x.before, next, x.since == nil)
