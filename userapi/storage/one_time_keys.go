@@ -91,11 +91,7 @@ func (d *Database) PutFallbackKeys(ctx context.Context, tx *sqldb.Tx, keys []Pre
 // changes what a statement has found, which need not look at claimed_ts twice,
 // so that rows are found by their primary key whatever the planner knows.
 func (d *Database) Claim(ctx context.Context, tx *sqldb.Tx, kinds []Prekey, now int64) (keys []Prekey, changed []DeviceName, err error) {
-	turns := make([][]any, len(kinds))
-	for i, k := range kinds {
-		turns[i] = []any{k.UserID, k.DeviceID}
-	}
-	if _, err := tx.ExecMany(ctx, "UPDATE key_turns SET uploads = uploads WHERE user_id = $1 AND device_id = $2", []int{1, 2}, turns); err != nil {
+	if kinds, err = d.takeTurns(ctx, tx, kinds); err != nil || len(kinds) == 0 {
 		return nil, nil, err
 	}
 	keys, err = d.claim(ctx, tx, `UPDATE one_time_keys SET claimed_ts = $1
@@ -134,6 +130,44 @@ func (d *Database) Claim(ctx context.Context, tx *sqldb.Tx, kinds []Prekey, now 
 	all, err := d.claim(ctx, tx, `SELECT f.user_id, f.device_id, f.algorithm, f.key_id, f.key FROM `+d.From("$1", "c", prekeyColumns()[:3])+`
 		JOIN fallback_keys f ON f.user_id = c.c_user AND f.device_id = c.c_device AND f.algorithm = c.c_algorithm`, kindRecords(missing))
 	return append(keys, all...), changed, err
+}
+
+// takeTurns waits for the turns of the devices of kinds, and returns the kinds of
+// those that have one. A device without a turn had no keys when that was looked at:
+// those of an upload that has come since are of no use to a claim without a turn.
+func (d *Database) takeTurns(ctx context.Context, tx *sqldb.Tx, kinds []Prekey) ([]Prekey, error) {
+	asked := make([][]any, len(kinds))
+	for i, k := range kinds {
+		asked[i] = []any{k.UserID, k.DeviceID}
+	}
+	columns := prekeyColumns()[:2]
+	for {
+		var turns [][]any
+		known := map[DeviceName]struct{}{}
+		err := each(ctx, tx, func(scan func(...any) error) error {
+			var dev DeviceName
+			err := scan(&dev.UserID, &dev.DeviceID)
+			if _, twice := known[dev]; !twice {
+				known[dev] = struct{}{}
+				turns = append(turns, []any{dev.UserID, dev.DeviceID})
+			}
+			return err
+		}, `SELECT t.user_id, t.device_id FROM `+d.From("$1", "c", columns)+`
+			JOIN key_turns t ON t.user_id = c.c_user AND t.device_id = c.c_device`, sqldb.Records(columns, asked))
+		if err != nil || len(turns) == 0 {
+			return nil, err
+		}
+		taken, err := tx.ExecMany(ctx, "UPDATE key_turns SET uploads = uploads WHERE user_id = $1 AND device_id = $2", []int{1, 2}, turns)
+		if err != nil {
+			return nil, err
+		}
+		if taken == int64(len(turns)) { // else a device has been deleted meanwhile
+			return slices.DeleteFunc(slices.Clone(kinds), func(k Prekey) bool {
+				_, ok := known[k.DeviceName]
+				return !ok
+			}), nil
+		}
+	}
 }
 
 // kind is what tells kinds of keys apart.
