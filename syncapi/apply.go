@@ -253,12 +253,14 @@ func (a *application) typing(t *userapi.Typing, partition int, pos int64) {
 	v := a.v
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	now := typing{users: t.UserIDs, partition: partition, pos: pos}
 	r, ok := v.rooms[t.RoomID]
-	if !ok {
-		return // nobody listens
+	if !ok { // nobody listens here
+		v.typedElsewhere(t.RoomID, now)
+		return
 	}
 	r.mu.Lock()
-	r.typing = typing{users: t.UserIDs, partition: partition, pos: pos}
+	r.typing = now
 	r.mu.Unlock()
 	for u := range r.active {
 		a.woken[u] = struct{}{}

@@ -179,6 +179,33 @@ func testTokenOfAnother(t *testing.T) {
 	}
 }
 
+// TestTypingEndsElsewhere: that nobody types any more is told by an instance which
+// had nobody of the room in memory when it heard of it, and so is who types.
+func TestTypingEndsElsewhere(t *testing.T) { sqldbtest.Each(t, testTypingEndsElsewhere) }
+
+func testTypingEndsElsewhere(t *testing.T) {
+	m := newModelOn(t, false, 3)
+	all := slices.Clone(m.all)
+	m.create(testRoom, alice, bob)
+	m.settle()
+	since := m.on(all[0]).sync(alice, "").Next
+	for i, users := range [][]string{{bob}, {}} {
+		m.ephemeral(userapi.Ephemeral{Typing: &userapi.Typing{RoomID: testRoom, UserIDs: users}})
+		for _, s := range all {
+			waitFor(t, func() bool { return s.view.applied.Load().eph[0] == int64(i+1) })
+		}
+		a := m.on(all[i+1]).sync(alice, since)
+		want := fmt.Sprintf(`{"user_ids":["%s"]}`, bob)
+		if len(users) == 0 {
+			want = `{"user_ids":[]}`
+		}
+		if got := a.Rooms.Join[testRoom].Ephemeral.Events; len(got) != 1 || string(got[0].Content) != want {
+			t.Errorf("%v type, and what is told is %+v", users, got)
+		}
+		since = a.Next
+	}
+}
+
 // BenchmarkIdle is what a message costs that concerns nobody here.
 func BenchmarkIdle(b *testing.B) {
 	m := newModelOn(b, false, 1)

@@ -39,6 +39,9 @@ type view struct {
 	// progress is the Seq per partition of room.output whose rooms have been
 	// looked up for being changed: a room made now misses nothing after it.
 	progress []int64
+	// typed is who typed last in rooms that are not in memory: when nobody does any
+	// more, that too is to be told to who heard of it from another instance.
+	typed map[string]typing
 	// dirty holds what the table rooms does not have yet.
 	dirty map[string]storage.Room
 	// unread holds checkpoints of counts to be stored.
@@ -69,7 +72,7 @@ func newView(store *storage.Store, caller rpc.Caller, log *logrus.Entry, server 
 		store: store, caller: caller, log: log, server: server, now: time.Now, shape: shape,
 		maxUsers: 10_000, maxBytes: 64 << 20, loadTimeout: 30 * time.Second,
 		rooms: map[string]*room{}, users: map[string]*user{}, order: list.New(),
-		progress: make([]int64, len(shape.rooms)), dirty: map[string]storage.Room{},
+		progress: make([]int64, len(shape.rooms)), dirty: map[string]storage.Room{}, typed: map[string]typing{},
 		lists:    newLists(len(shape.users)),
 		presence: presences{users: map[string]presence{}},
 		needed:   shape.clone(), maxLag: 10 * time.Second,
@@ -102,6 +105,8 @@ func (v *view) roomLocked(id string) (r *room, fresh bool) {
 			r.latest, r.joined, r.invited, r.counted = d.Seq, d.Joined, d.Invited, d.Seq
 			r.busy, r.bumped = d.Active, d.Bumped
 		}
+		r.typing = v.typed[id]
+		delete(v.typed, id)
 		v.rooms[id] = r
 	}
 	return r, !ok
@@ -179,8 +184,29 @@ func (v *view) dropIdleRoom(r *room) {
 		return
 	}
 	delete(v.rooms, r.id)
+	r.mu.RLock()
+	last := r.typing
+	r.mu.RUnlock()
+	if last.pos > 0 {
+		v.typedElsewhere(r.id, last)
+	}
 	// Who still holds the room finds it empty, not complete.
 	r.forgetTail(math.MaxInt64)
+}
+
+// maxTyped bounds the rooms not in memory of which it is known who typed last.
+const maxTyped = 100_000
+
+// typedElsewhere notes who typed last in a room that is not in memory. v.mu is
+// held.
+func (v *view) typedElsewhere(roomID string, last typing) {
+	if _, ok := v.typed[roomID]; !ok && len(v.typed) >= maxTyped {
+		for id := range v.typed { // any
+			delete(v.typed, id)
+			break
+		}
+	}
+	v.typed[roomID] = last
 }
 
 // grown accounts for bytes of a room, makes it the last used, and drops tails

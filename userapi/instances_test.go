@@ -186,6 +186,31 @@ func TestTypingHeardLate(t *testing.T) {
 	}
 }
 
+// TestLeaseInDoubt: who types and who is here is not forgotten while a lease is not
+// renewed, nor is it told; it is forgotten when the lease is lost.
+func TestLeaseInDoubt(t *testing.T) {
+	kept, surely := true, false
+	keeps := func(string) (bool, bool) { return kept, surely }
+	now := time.Unix(1_000_000, 0)
+	typing, here := newTyping(), newPresences()
+	typing.set("!r", "@a", now)
+	here.update("@a", api.Presence{Presence: offline}, now, func(l *live) { l.choose(online, "", now, 0) })
+	now = now.Add(time.Hour)
+	if due, idle := typing.due(now, keeps), here.idle(now, keeps); len(due)+len(idle) != 0 {
+		t.Errorf("in doubt %v and %v are told", due, idle)
+	}
+	surely = true
+	if due, idle := typing.due(now, keeps), here.idle(now, keeps); len(due) != 1 || len(idle) != 1 {
+		t.Errorf("of one room and one user, %v and %v are told", due, idle)
+	}
+	kept, surely = false, false
+	typing.due(now, keeps)
+	here.idle(now, keeps)
+	if len(typing.rooms)+len(here.users) != 0 {
+		t.Errorf("what another instance keeps is here still: %v, %v", typing.rooms, here.users)
+	}
+}
+
 // TestPresenceAtOnce: whoever asks any instance gets the presence that was set
 // at any other, as soon as that was acknowledged.
 func TestPresenceAtOnce(t *testing.T) {

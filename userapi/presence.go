@@ -176,15 +176,17 @@ func (p *presences) update(userID string, stored api.Presence, now time.Time, f 
 	return &told
 }
 
-// idle settles everybody, forgets who is gone or not ours, and returns what
-// others are to be told.
-func (p *presences) idle(now time.Time, ours func(userID string) bool) []api.Presence {
+// idle settles everybody, forgets who is gone or not kept here, leaves who may not
+// be, and returns what others are to be told.
+func (p *presences) idle(now time.Time, keeps func(userID string) (kept, surely bool)) []api.Presence {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []api.Presence
 	for id, one := range p.users {
-		if !ours(id) {
-			delete(p.users, id)
+		if kept, surely := keeps(id); !surely {
+			if !kept {
+				delete(p.users, id)
+			}
 			continue
 		}
 		if one.settle(now) {
@@ -210,7 +212,18 @@ func (p *presences) current(userID string) (api.Presence, bool) {
 // ours tells whether this instance keeps a user's presence, or who types in a
 // room: who publishes the changes of that partition does.
 func (s *Server) ours(id string) bool {
-	return s.sole || s.leases.Valid(eventlog.PartitionFor(id, s.output.Partitions))
+	_, surely := s.keeps(id)
+	return surely
+}
+
+// keeps tells whether this instance keeps them as far as it knows, and whether that
+// is sure: a lease that could not be renewed in time may still be, and then nobody
+// takes up again what it was for.
+func (s *Server) keeps(id string) (kept, surely bool) {
+	if s.sole {
+		return true, true
+	}
+	return s.leases.Kept(eventlog.PartitionFor(id, s.output.Partitions))
 }
 
 // recall takes up who typed in the rooms of a partition, and the users of it who

@@ -124,13 +124,15 @@ func (t *typing) set(roomID, userID string, until time.Time) (list *api.Typing, 
 }
 
 // due lists the rooms in which somebody's time has run out, and forgets those
-// that are not ours.
-func (t *typing) due(now time.Time, ours func(roomID string) bool) (out []string) {
+// that are not kept here; it leaves those that may not be.
+func (t *typing) due(now time.Time, keeps func(roomID string) (kept, surely bool)) (out []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for room, users := range t.rooms {
-		if !ours(room) {
-			delete(t.rooms, room)
+		if kept, surely := keeps(room); !surely {
+			if !kept {
+				delete(t.rooms, room)
+			}
 			continue
 		}
 		for _, until := range users {
@@ -263,10 +265,10 @@ func (s *Server) stopTyping(ctx context.Context, room string) error {
 // expireNow ends what ran out by now.
 func (s *Server) expireNow(ctx context.Context) error {
 	var failed error
-	for _, room := range s.typing.due(s.now(), s.ours) {
+	for _, room := range s.typing.due(s.now(), s.keeps) {
 		failed = errors.Join(failed, s.stopTyping(ctx, room))
 	}
-	for _, p := range s.presence.idle(s.now(), s.ours) {
+	for _, p := range s.presence.idle(s.now(), s.keeps) {
 		failed = errors.Join(failed, s.tell(ctx, p))
 	}
 	return failed

@@ -128,6 +128,16 @@ func (m *Manager) Epoch(partition int) (int64, bool) {
 	return h.Epoch, ok && (m.o.Sole || time.Now().Before(h.until))
 }
 
+// Kept tells whether a lease was not lost as far as is known, and whether it is
+// surely valid now. One that was not renewed in time may be renewed yet, with its
+// epoch: what belongs to it is not to be used meanwhile, nor forgotten.
+func (m *Manager) Kept(partition int) (kept, valid bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h, kept := m.held[partition]
+	return kept, kept && (m.o.Sole || time.Now().Before(h.until))
+}
+
 // Changed returns a channel that is closed when Held or Surplus change next.
 func (m *Manager) Changed() <-chan struct{} {
 	m.mu.Lock()

@@ -168,6 +168,25 @@ func TestFencing(t *testing.T) {
 	})
 }
 
+// TestKept: a lease that was not renewed in time is kept in mind until another
+// instance is seen to have it.
+func TestKept(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		a, b := w.manager("a", false), w.manager("b", false)
+		stop := w.run(a)
+		testwait.Until(w.t, "one has all", func() bool { return len(a.Held()) == partitions })
+		stop()
+		testwait.Until(w.t, "its leases run out", func() bool { return !a.Valid(0) })
+		if kept, valid := a.Kept(0); !kept || valid {
+			t.Errorf("a lease that ran out is kept: %v, is valid: %v", kept, valid)
+		}
+		w.run(b)
+		testwait.Until(w.t, "another has all", func() bool { return len(b.Held()) == partitions })
+		w.run(a)
+		testwait.Until(w.t, "one knows that it has lost them", func() bool { kept, _ := a.Kept(0); return !kept || a.Valid(0) })
+	})
+}
+
 // TestSole: a sole instance waits for nobody, and fences who was there before.
 func TestSole(t *testing.T) {
 	engines(t, func(t *testing.T, w *world) {
