@@ -17,7 +17,7 @@ run: build ## a homeserver on localhost, with keys and data under $(DATA)
 test: check ## everything, with the race detector; installs what the tests need
 	scripts/test-dependencies
 	scripts/kafka with scripts/postgres with $(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v -e '/e2e$$' -e '/deploy/cluster$$')
-	$(GO) test -race -timeout 25m -p 1 ./deploy/cluster ./e2e # real processes, which get the machine for themselves
+	$(GO) test -race -timeout 40m -p 1 ./deploy/cluster ./e2e # real processes, which get the machine for themselves
 
 check: ## what needs no running: formatting, vet
 	@test -z "$$(gofmt -l $$(git ls-files "*.go") | tee /dev/stderr)"
