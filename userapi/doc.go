@@ -31,7 +31,9 @@
 // Any instance answers anything. Who has the lease of a partition also keeps the
 // presence of its users and who types in its rooms; the others hand it what they
 // are told, on user.activity, and there too tell it of new rows of the outbox.
-// Who types is in memory only, and taken over from what was told on ephemeral.
+// Who types is in memory only, and taken over from what was told on ephemeral; what
+// is said of it in the moment in which nobody has the partition is lost, since
+// clients say it again.
 // When a device was last heard of, and what that makes of the user's presence, is
 // settled for all that is heard of within some 50 ms at once; what was heard of
 // last is lost when an instance dies, and is said again soon.
