@@ -57,9 +57,11 @@ func (a *answer) appendGlobal(ctx context.Context, body []byte) ([]byte, error) 
 	if body, err = a.appendPresence(ctx, body); err != nil {
 		return nil, err
 	}
-	if body, err = a.appendDeviceLists(ctx, a.appendToDevice(body)); err != nil {
+	body, listed, err := a.appendDeviceLists(ctx, a.appendToDevice(body))
+	if err != nil {
 		return nil, err
 	}
+	a.something = a.something || listed
 	return a.appendDevices(body), nil
 }
 

@@ -373,14 +373,15 @@ func (w *sharing) meet(ctx context.Context, came, went map[string]struct{}) erro
 	return nil
 }
 
-// appendDeviceLists appends whose keys changed since the token.
-func (a *answer) appendDeviceLists(ctx context.Context, body []byte) ([]byte, error) {
+// appendDeviceLists appends whose keys changed since the token, and tells whether
+// anybody's did.
+func (a *answer) appendDeviceLists(ctx context.Context, body []byte) ([]byte, bool, error) {
 	if a.since == nil {
-		return body, nil
+		return body, false, nil
 	}
 	changed, left, err := a.s.deviceLists(ctx, a.u, a.since, a.cut)
 	if err != nil || len(changed)+len(left) == 0 {
-		return body, err
+		return body, false, err
 	}
 	body = append(appendKey(body, "device_lists"), `{"changed":[`...)
 	for _, id := range changed {
@@ -390,8 +391,7 @@ func (a *answer) appendDeviceLists(ctx context.Context, body []byte) ([]byte, er
 	for _, id := range left {
 		body = appendString(comma(body), id)
 	}
-	a.something = true
-	return append(body, `]}`...), nil
+	return append(body, `]}`...), true, nil
 }
 
 // keysChanges answers GET /keys/changes.

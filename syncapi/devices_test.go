@@ -336,18 +336,9 @@ func testDeviceListWakes(t *testing.T) {
 		func() { m.toDevice(alice, "D"+alice, 1) },
 	} {
 		first := m.sync(alice, "")
-		got := make(chan *answerOf, 1)
-		go func() {
-			a, err := m.trySync(context.Background(), alice, first.Next, "timeout", "20000")
-			if err != nil {
-				t.Error(err)
-			}
-			got <- a
-		}()
-		m.view.mu.Lock()
-		u := m.view.users[alice]
-		m.view.mu.Unlock()
-		waitFor(t, func() bool { u.mu.Lock(); defer u.mu.Unlock(); return u.wake != nil })
+		got := polling(m, alice, func() (*answerOf, error) {
+			return m.trySync(context.Background(), alice, first.Next, "timeout", "20000")
+		})
 		wake()
 		if a := <-got; a.lists() == "/" && len(a.ToDevice.Events) == 0 {
 			t.Errorf("woken for nothing: %+v", a)

@@ -239,18 +239,15 @@ func (x *slidingAnswer) appendTypingExtension(_ context.Context, body []byte, as
 // appendEncryptionExtension appends whose keys changed, and what is left of the
 // device's own.
 func (x *slidingAnswer) appendEncryptionExtension(ctx context.Context, body []byte, ask *extensionAsk) ([]byte, bool, error) {
-	before := x.something
-	x.something = false
 	body = append(body, '{')
+	listed := false
 	if ask.told {
 		var err error
-		if body, err = x.appendDeviceLists(ctx, body); err != nil {
+		if body, listed, err = x.appendDeviceLists(ctx, body); err != nil {
 			return nil, false, err
 		}
 	}
-	something := x.something
-	x.something = before
-	return append(x.appendDevices(body), '}'), something, nil
+	return append(x.appendDevices(body), '}'), listed, nil
 }
 
 // appendToDeviceExtension appends the messages to the device behind the token that

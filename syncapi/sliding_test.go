@@ -500,20 +500,10 @@ func testSlidingIdle(t *testing.T) {
 	m.create(testRoom, alice, bob)
 	m.settle()
 	pos := m.slide(alice, "", allRooms).Pos
-	wait := func(pos string) chan *slidOf {
-		got := make(chan *slidOf, 1)
-		go func() {
-			a, err := m.slideOn(context.Background(), m.s, alice, pos, "&timeout=60000", allRooms)
-			if err != nil {
-				t.Error(err)
-			}
-			got <- a
-		}()
-		m.view.mu.Lock()
-		u := m.view.users[alice]
-		m.view.mu.Unlock()
-		waitFor(t, func() bool { u.mu.Lock(); defer u.mu.Unlock(); return u.wake != nil })
-		return got
+	wait := func(pos string) <-chan *slidOf {
+		return polling(m, alice, func() (*slidOf, error) {
+			return m.slideOn(context.Background(), m.s, alice, pos, "&timeout=60000", allRooms)
+		})
 	}
 	m.mu.Lock()
 	clear(m.asked)

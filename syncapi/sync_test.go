@@ -89,18 +89,9 @@ func testLongPollWakes(t *testing.T) {
 	m := newModel(t)
 	m.create("!a:test", alice, bob)
 	first := m.sync(alice, "")
-	got := make(chan *answerOf, 1)
-	go func() {
-		a, err := m.trySync(context.Background(), alice, first.Next, "timeout", "20000")
-		if err != nil {
-			t.Error(err)
-		}
-		got <- a
-	}()
-	m.view.mu.Lock()
-	u := m.view.users[alice]
-	m.view.mu.Unlock()
-	waitFor(t, func() bool { u.mu.Lock(); defer u.mu.Unlock(); return u.wake != nil })
+	got := polling(m, alice, func() (*answerOf, error) {
+		return m.trySync(context.Background(), alice, first.Next, "timeout", "20000")
+	})
 	id := m.message("!a:test", bob, "wake up")
 	select {
 	case a := <-got:
@@ -110,6 +101,25 @@ func testLongPollWakes(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("not woken")
 	}
+}
+
+// polling has a user, who is in memory, ask for what is new, and returns once the
+// request waits.
+func polling[T any](m *model, user string, ask func() (T, error)) <-chan T {
+	m.t.Helper()
+	got := make(chan T, 1)
+	go func() {
+		a, err := ask()
+		if err != nil {
+			m.t.Error(err)
+		}
+		got <- a
+	}()
+	m.view.mu.Lock()
+	u := m.view.users[user]
+	m.view.mu.Unlock()
+	waitFor(m.t, func() bool { u.mu.Lock(); defer u.mu.Unlock(); return u.wake != nil })
+	return got
 }
 
 // waitFor waits until a condition holds.
@@ -132,21 +142,8 @@ func testStopAnswersEarly(t *testing.T) {
 	m := newModel(t)
 	m.create("!a:test", alice)
 	first := m.sync(alice, "")
-	got := make(chan *answerOf, 1)
-	go func() {
-		a, err := m.trySync(context.Background(), alice, first.Next, "timeout", "60000")
-		if err != nil {
-			t.Error(err)
-		}
-		got <- a
-	}()
-	waitFor(t, func() bool {
-		m.view.mu.Lock()
-		defer m.view.mu.Unlock()
-		u := m.view.users[alice]
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		return u.wake != nil
+	got := polling(m, alice, func() (*answerOf, error) {
+		return m.trySync(context.Background(), alice, first.Next, "timeout", "60000")
 	})
 	m.s.Stop()
 	select {

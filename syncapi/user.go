@@ -378,6 +378,22 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 	for i := range rows {
 		v.changeMembership(u, rooms[rows[i].RoomID], rows[i])
 	}
+	u.takeMarkers(markers)
+	u.takeAccount(data.Data)
+	u.devices, u.devicesSeq = devices, devicesSeq
+	copy(u.moved, v.progress)
+	u.loaded = true
+	for _, f := range u.pending {
+		f()
+	}
+	u.pending = nil
+	v.unpinRooms(rooms)
+	return nil
+}
+
+// takeMarkers takes up which account data changed when, and which rooms are
+// forgotten. u.mu is held.
+func (u *user) takeMarkers(markers []storage.Marker) {
 	for _, m := range markers {
 		if m.Kind == string(userapi.ChangeForget) {
 			if applied, err := strconv.ParseInt(m.Type, 10, 64); err == nil {
@@ -388,26 +404,22 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 		u.account[accountKey{m.RoomID, m.Type}] = accountMark{seq: m.Seq}
 		u.accountSeq = max(u.accountSeq, m.Seq)
 	}
-	global := data.Data[""]
+}
+
+// takeAccount takes up what account data, by room and type, decides here. u.mu is
+// held.
+func (u *user) takeAccount(data map[string]map[string]jsontext.Value) {
+	global := data[""]
 	u.ignored = parseIgnored(global[typeIgnored])
 	u.invites.SetPermission(global[typeInvites])
 	u.invites.SetFilter(global[typeInviteFilter])
 	u.rules = global[typePushRules]
-	u.devices, u.devicesSeq = devices, devicesSeq
-	copy(u.moved, v.progress)
 	u.direct = parseDirect(global[typeDirect])
-	for id, types := range data.Data {
+	for id, types := range data {
 		if tags, ok := types[typeTags]; ok && id != "" {
 			u.tags[id] = parseTags(tags)
 		}
 	}
-	u.loaded = true
-	for _, f := range u.pending {
-		f()
-	}
-	u.pending = nil
-	v.unpinRooms(rooms)
-	return nil
 }
 
 // changeMembership notes a change of u's membership. v.mu and u.mu are held.

@@ -8,40 +8,9 @@
 import * as sdk from "matrix-js-sdk";
 import assert from "node:assert/strict";
 
-// The library talks on the console; only the transcript is to be seen.
-const complain = console.error;
-for (const method of ["debug", "info", "warn", "error", "trace"]) console[method] = () => {};
+import { baseUrl, expectAborts, run, say, unique, waiting } from "./script.mjs";
 
-const baseUrl = process.argv[2];
-if (!baseUrl) {
-    complain("usage: node conversation.mjs BASE_URL");
-    process.exit(2);
-}
-const started = Date.now();
-const say = (who, what) => console.log(`${who.padEnd(6)} ${what}`);
-const unique = Date.now().toString(36);
-
-/** Waits until check() gives something true; tried anew whenever one of the emitter's events fires. */
-function until(what, emitter, events, check) {
-    return new Promise((resolve, reject) => {
-        const finish = (done, value) => {
-            clearTimeout(timer);
-            for (const e of events) emitter.off(e, attempt);
-            done(value);
-        };
-        const attempt = () => {
-            try {
-                const value = check();
-                if (value) finish(resolve, value);
-            } catch (err) {
-                finish(reject, err);
-            }
-        };
-        const timer = setTimeout(() => finish(reject, new Error(`timed out waiting until ${what}`)), 20000);
-        for (const e of events) emitter.on(e, attempt);
-        attempt();
-    });
-}
+const until = waiting(20000);
 
 /** Registers an account through user-interactive authentication, as a client's sign-up page does. */
 async function register(name) {
@@ -199,26 +168,11 @@ async function conversation() {
     await assert.rejects(bob.client.sendTextMessage(room, "still here?"), (err) => err.errcode === "M_FORBIDDEN");
     say("Bob", "can no longer send (M_FORBIDDEN)");
 
-    // Stopping a client aborts its long poll, which some versions of Node report
-    // as an error that nobody has caught.
-    process.on("uncaughtException", (err) => {
-        if (err.name === "AbortError") return;
-        complain("FAILED", err);
-        process.exit(1);
-    });
+    expectAborts();
     for (const p of [alice, bob, phone]) p.client.stopClient();
     await phone.client.logout(true);
     await assert.rejects(phone.client.whoami(), (err) => err.errcode === "M_UNKNOWN_TOKEN");
     say("Bob", "logged out on the second device");
 }
 
-conversation().then(
-    () => {
-        console.log(`ok     in ${((Date.now() - started) / 1000).toFixed(1)} s`);
-        process.exit(0);
-    },
-    (err) => {
-        complain("FAILED", err);
-        process.exit(1);
-    },
-);
+run(conversation);

@@ -9,50 +9,10 @@ import * as sdk from "matrix-js-sdk";
 import { CryptoEvent } from "matrix-js-sdk/lib/crypto-api/index.js";
 import assert from "node:assert/strict";
 
-const complain = console.error;
-for (const method of ["debug", "info", "warn", "error", "trace"]) console[method] = () => {};
+import { baseUrl, expectAborts, run, say, unique, waiting } from "./script.mjs";
 
-const baseUrl = process.argv[2];
-if (!baseUrl) {
-    complain("usage: node encryption.mjs BASE_URL");
-    process.exit(2);
-}
-const started = Date.now();
-const say = (who, what) => console.log(`${who.padEnd(6)} ${what}`);
-const unique = Date.now().toString(36);
+const until = waiting(30000);
 const password = "correct horse";
-
-/** Waits until check() gives something true; tried anew whenever one of the emitter's events fires. */
-function until(what, emitter, events, check) {
-    return new Promise((resolve, reject) => {
-        let busy = false;
-        let again = false;
-        const finish = (done, value) => {
-            clearTimeout(timer);
-            for (const e of events) emitter.off(e, attempt);
-            done(value);
-        };
-        const attempt = async () => {
-            again = true;
-            if (busy) return;
-            busy = true;
-            try {
-                while (again) {
-                    again = false;
-                    const value = await check();
-                    if (value) return finish(resolve, value);
-                }
-            } catch (err) {
-                finish(reject, err);
-            } finally {
-                busy = false;
-            }
-        };
-        const timer = setTimeout(() => finish(reject, new Error(`timed out waiting until ${what}`)), 30000);
-        for (const e of events) emitter.on(e, attempt);
-        attempt();
-    });
-}
 
 /** Makes a client with crypto for a session, and has it sync. */
 async function start(name, session, secrets) {
@@ -178,18 +138,5 @@ async function conversation() {
     for (const p of [alice, bob, carol]) p.client.stopClient();
 }
 
-process.on("uncaughtException", (err) => {
-    if (err.name === "AbortError") return; // a long poll that was stopped
-    complain("FAILED", err);
-    process.exit(1);
-});
-conversation().then(
-    () => {
-        console.log(`ok     in ${((Date.now() - started) / 1000).toFixed(1)} s`);
-        process.exit(0);
-    },
-    (err) => {
-        complain("FAILED", err);
-        process.exit(1);
-    },
-);
+expectAborts();
+run(conversation);

@@ -16,7 +16,7 @@ type Blob struct {
 func (d *Database) Blob(ctx context.Context, hash string) (b Blob, ok bool, err error) {
 	b.Hash = hash
 	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		ok, err = found(tx.QueryRow(ctx, `SELECT generation, size FROM blobs WHERE hash = $1 AND NOT doomed`, hash).Scan(&b.Generation, &b.Size))
+		ok, err = sqldb.Found(tx.QueryRow(ctx, `SELECT generation, size FROM blobs WHERE hash = $1 AND NOT doomed`, hash).Scan(&b.Generation, &b.Size))
 		return err
 	})
 	return b, ok, err
@@ -63,7 +63,7 @@ func refuseBlocked(ctx context.Context, tx *sqldb.Tx, hash string) error {
 func (d *Database) Release(ctx context.Context, claim string) error {
 	return d.db.Write(ctx, func(tx *sqldb.Tx) error {
 		var hash string
-		ok, err := found(tx.QueryRow(ctx, `DELETE FROM claims WHERE claim_id = $1 RETURNING hash`, claim).Scan(&hash))
+		ok, err := sqldb.Found(tx.QueryRow(ctx, `DELETE FROM claims WHERE claim_id = $1 RETURNING hash`, claim).Scan(&hash))
 		if err != nil || !ok {
 			return err
 		}
@@ -73,11 +73,11 @@ func (d *Database) Release(ctx context.Context, claim string) error {
 
 // redeem ends a claim within the transaction that names its blob, whose row it locks.
 func (d *Database) redeem(ctx context.Context, tx *sqldb.Tx, claim, hash string) error {
-	locked, err := affected(tx.Exec(ctx, `UPDATE blobs SET size = size WHERE hash = $1 AND NOT doomed`, hash))
+	locked, err := sqldb.Affected(tx.Exec(ctx, `UPDATE blobs SET size = size WHERE hash = $1 AND NOT doomed`, hash))
 	if err != nil {
 		return err
 	}
-	held, err := affected(tx.Exec(ctx, `DELETE FROM claims WHERE claim_id = $1 AND hash = $2 AND until_ts > `+d.db.Now(), claim, hash))
+	held, err := sqldb.Affected(tx.Exec(ctx, `DELETE FROM claims WHERE claim_id = $1 AND hash = $2 AND until_ts > `+d.db.Now(), claim, hash))
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (d *Database) TakeChecks(ctx context.Context, limit int, lease int64) (hash
 	err = d.db.Write(ctx, func(tx *sqldb.Tx) error {
 		// The condition stands twice: on PostgreSQL another instance may take a row
 		// between the choice and the update.
-		hashes, err = texts(ctx, tx, `UPDATE blobs SET check_ts = `+now+` + $1 WHERE check_ts > 0 AND check_ts <= `+now+` AND hash IN
+		hashes, err = tx.Texts(ctx, `UPDATE blobs SET check_ts = `+now+` + $1 WHERE check_ts > 0 AND check_ts <= `+now+` AND hash IN
 			(SELECT hash FROM blobs WHERE check_ts > 0 AND check_ts <= `+now+` ORDER BY check_ts LIMIT $2) RETURNING hash`, lease, limit)
 		return err
 	})
@@ -114,7 +114,7 @@ func (d *Database) Doom(ctx context.Context, hash string) (b Blob, doomed bool, 
 	b.Hash = hash
 	err = d.db.Write(ctx, func(tx *sqldb.Tx) error {
 		doomed = false
-		there, err := found(tx.QueryRow(ctx, `UPDATE blobs SET size = size WHERE hash = $1 RETURNING generation, size, doomed`, hash).Scan(&b.Generation, &b.Size, &doomed))
+		there, err := sqldb.Found(tx.QueryRow(ctx, `UPDATE blobs SET size = size WHERE hash = $1 RETURNING generation, size, doomed`, hash).Scan(&b.Generation, &b.Size, &doomed))
 		if err != nil || !there || doomed {
 			return err
 		}
@@ -126,7 +126,7 @@ func (d *Database) Doom(ctx context.Context, hash string) (b Blob, doomed bool, 
 		if _, err := tx.Exec(ctx, `UPDATE blobs SET doomed = $1 WHERE hash = $2`, true, hash); err != nil {
 			return err
 		}
-		smaller, err := texts(ctx, tx, `DELETE FROM thumbnails WHERE source = $1 RETURNING hash`, hash)
+		smaller, err := tx.Texts(ctx, `DELETE FROM thumbnails WHERE source = $1 RETURNING hash`, hash)
 		if err != nil {
 			return err
 		}

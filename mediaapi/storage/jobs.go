@@ -11,7 +11,7 @@ import (
 func (d *Database) TakeJob(ctx context.Context, name, owner string, ttl int64) (ok bool, err error) {
 	now := d.db.Now()
 	err = d.db.Write(ctx, func(tx *sqldb.Tx) error {
-		ok, err = affected(tx.Exec(ctx, `INSERT INTO jobs (name, owner, until_ts, next_ts) VALUES ($1, $2, `+now+` + $3, 0)
+		ok, err = sqldb.Affected(tx.Exec(ctx, `INSERT INTO jobs (name, owner, until_ts, next_ts) VALUES ($1, $2, `+now+` + $3, 0)
 			ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until_ts = excluded.until_ts
 			WHERE jobs.owner = excluded.owner AND jobs.until_ts >= `+now+` OR jobs.until_ts < `+now+` AND jobs.next_ts <= `+now, name, owner, ttl))
 		return err

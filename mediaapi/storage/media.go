@@ -57,7 +57,7 @@ func (d *Database) Media(ctx context.Context, ref Ref) (m Media, ok bool, err er
 	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		var err error
 		m, err = scanMedia(tx.QueryRow(ctx, "SELECT "+mediaColumns+" FROM media WHERE server_name = $1 AND media_id = $2", ref.Server, ref.ID).Scan)
-		ok, err = found(err)
+		ok, err = sqldb.Found(err)
 		return err
 	})
 	return m, ok, err
@@ -90,7 +90,7 @@ func (d *Database) Create(ctx context.Context, m Media, most int) error {
 // Usage returns how many bytes a user has uploaded.
 func (d *Database) Usage(ctx context.Context, userID string) (bytes int64, err error) {
 	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		_, err := found(tx.QueryRow(ctx, `SELECT bytes FROM usage WHERE user_id = $1`, userID).Scan(&bytes))
+		_, err := sqldb.Found(tx.QueryRow(ctx, `SELECT bytes FROM usage WHERE user_id = $1`, userID).Scan(&bytes))
 		return err
 	})
 	return bytes, err
@@ -116,7 +116,7 @@ func (d *Database) Commit(ctx context.Context, claim string, m Media, created bo
 		if created {
 			return complete(ctx, tx, &m)
 		}
-		ok, err := affected(tx.Exec(ctx, insertMedia, m.values()...))
+		ok, err := sqldb.Affected(tx.Exec(ctx, insertMedia, m.values()...))
 		if err == nil && !ok {
 			return ErrTaken
 		}
@@ -125,14 +125,14 @@ func (d *Database) Commit(ctx context.Context, claim string, m Media, created bo
 }
 
 func complete(ctx context.Context, tx *sqldb.Tx, m *Media) error {
-	ok, err := affected(tx.Exec(ctx, `UPDATE media SET uploaded_ts = $1, accessed_ts = $2, expires_ts = 0, content_type = $3, filename = $4, size = $5, hash = $6
+	ok, err := sqldb.Affected(tx.Exec(ctx, `UPDATE media SET uploaded_ts = $1, accessed_ts = $2, expires_ts = 0, content_type = $3, filename = $4, size = $5, hash = $6
 		WHERE server_name = $7 AND media_id = $8 AND user_id = $9 AND uploaded_ts = 0 AND expires_ts > $10`,
 		m.UploadedTS, m.UploadedTS, m.ContentType, m.Filename, m.Size, m.Hash, m.Server, m.ID, m.UserID, m.UploadedTS))
 	if err != nil || ok {
 		return err
 	}
 	var uploaded int64
-	there, err := found(tx.QueryRow(ctx, `SELECT uploaded_ts FROM media WHERE server_name = $1 AND media_id = $2`, m.Server, m.ID).Scan(&uploaded))
+	there, err := sqldb.Found(tx.QueryRow(ctx, `SELECT uploaded_ts FROM media WHERE server_name = $1 AND media_id = $2`, m.Server, m.ID).Scan(&uploaded))
 	switch {
 	case err != nil:
 		return err
@@ -173,7 +173,7 @@ func (d *Database) Expired(ctx context.Context, now int64, limit int) ([]Media, 
 func (d *Database) many(ctx context.Context, text string, args ...any) (out []Media, err error) {
 	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = nil
-		return each(ctx, tx, func(scan func(...any) error) error {
+		return tx.Each(ctx, func(scan func(...any) error) error {
 			m, err := scanMedia(scan)
 			out = append(out, m)
 			return err
@@ -219,7 +219,7 @@ func (d *Database) delete(ctx context.Context, refs []Ref, condition string, mor
 		for _, ref := range refs {
 			var userID, hash string
 			var size int64
-			ok, err := found(tx.QueryRow(ctx, text, append([]any{ref.Server, ref.ID}, more...)...).Scan(&userID, &size, &hash))
+			ok, err := sqldb.Found(tx.QueryRow(ctx, text, append([]any{ref.Server, ref.ID}, more...)...).Scan(&userID, &size, &hash))
 			if err != nil {
 				return err
 			}

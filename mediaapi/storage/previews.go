@@ -10,7 +10,7 @@ import (
 // "" for a page that could not be had.
 func (d *Database) Preview(ctx context.Context, urlHash string, now int64) (response string, ok bool, err error) {
 	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		ok, err = found(tx.QueryRow(ctx, `SELECT response FROM previews WHERE url_hash = $1 AND expires_ts > $2`, urlHash, now).Scan(&response))
+		ok, err = sqldb.Found(tx.QueryRow(ctx, `SELECT response FROM previews WHERE url_hash = $1 AND expires_ts > $2`, urlHash, now).Scan(&response))
 		return err
 	})
 	return response, ok, err

@@ -20,7 +20,7 @@ type Thumbnail struct {
 func (d *Database) Thumbnails(ctx context.Context, source string) (out []Thumbnail, err error) {
 	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = nil
-		return each(ctx, tx, func(scan func(...any) error) error {
+		return tx.Each(ctx, func(scan func(...any) error) error {
 			t := Thumbnail{Source: source}
 			err := scan(&t.Width, &t.Height, &t.Method, &t.Animated, &t.Blob.Hash, &t.ContentType, &t.Blob.Generation, &t.Blob.Size)
 			out = append(out, t)
@@ -35,7 +35,7 @@ func (d *Database) Thumbnails(ctx context.Context, source string) (out []Thumbna
 // claim to them; ErrGone if what it is made of is not there any more.
 func (d *Database) PutThumbnail(ctx context.Context, claim string, t Thumbnail) error {
 	return d.db.Write(ctx, func(tx *sqldb.Tx) error {
-		ok, err := affected(tx.Exec(ctx, `UPDATE blobs SET size = size WHERE hash = $1 AND NOT doomed`, t.Source))
+		ok, err := sqldb.Affected(tx.Exec(ctx, `UPDATE blobs SET size = size WHERE hash = $1 AND NOT doomed`, t.Source))
 		if err != nil {
 			return err
 		}

@@ -19,7 +19,7 @@ type Account struct {
 
 // InsertAccount stores a new account; false when the name is taken.
 func (d *Database) InsertAccount(ctx context.Context, tx *sqldb.Tx, a Account) (bool, error) {
-	return affected(tx.Exec(ctx, `INSERT INTO accounts (user_id, password_hash, admin, guest, locked, suspended, deactivated, created_ts)
+	return sqldb.Affected(tx.Exec(ctx, `INSERT INTO accounts (user_id, password_hash, admin, guest, locked, suspended, deactivated, created_ts)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING`,
 		a.UserID, a.PasswordHash, a.Admin, a.Guest, a.Locked, a.Suspended, a.Deactivated, a.CreatedTS))
 }
@@ -28,7 +28,7 @@ func (d *Database) InsertAccount(ctx context.Context, tx *sqldb.Tx, a Account) (
 func (d *Database) Account(ctx context.Context, userID string) (a Account, ok bool, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		a.UserID = userID
-		ok, err = found(tx.QueryRow(ctx, `SELECT password_hash, admin, guest, locked, suspended, deactivated, created_ts
+		ok, err = sqldb.Found(tx.QueryRow(ctx, `SELECT password_hash, admin, guest, locked, suspended, deactivated, created_ts
 			FROM accounts WHERE user_id = $1`, userID).
 			Scan(&a.PasswordHash, &a.Admin, &a.Guest, &a.Locked, &a.Suspended, &a.Deactivated, &a.CreatedTS))
 		return err
@@ -41,7 +41,7 @@ func (d *Database) Account(ctx context.Context, userID string) (a Account, ok bo
 // turns by it. False when there is no such account. The update is the lock that both engines know.
 func (d *Database) LockAccount(ctx context.Context, tx *sqldb.Tx, userID string) (a Account, ok bool, err error) {
 	a.UserID = userID
-	ok, err = found(tx.QueryRow(ctx, `UPDATE accounts SET user_id = user_id WHERE user_id = $1
+	ok, err = sqldb.Found(tx.QueryRow(ctx, `UPDATE accounts SET user_id = user_id WHERE user_id = $1
 		RETURNING password_hash, admin, guest, locked, suspended, deactivated, created_ts`, userID).
 		Scan(&a.PasswordHash, &a.Admin, &a.Guest, &a.Locked, &a.Suspended, &a.Deactivated, &a.CreatedTS))
 	return a, ok, err
@@ -50,20 +50,15 @@ func (d *Database) LockAccount(ctx context.Context, tx *sqldb.Tx, userID string)
 // Guests returns those of the users who are guests.
 func (d *Database) Guests(ctx context.Context, userIDs []string) (out []string, err error) {
 	err = d.Read(ctx, func(tx *sqldb.Tx) error {
-		out = nil
-		return each(ctx, tx, func(scan func(...any) error) error {
-			var id string
-			err := scan(&id)
-			out = append(out, id)
-			return err
-		}, "SELECT user_id FROM accounts WHERE user_id "+d.Any("$1")+" AND guest = $2", sqldb.List(userIDs), true)
+		out, err = tx.Texts(ctx, "SELECT user_id FROM accounts WHERE user_id "+d.Any("$1")+" AND guest = $2", sqldb.List(userIDs), true)
+		return err
 	})
 	return out, err
 }
 
 // UpgradeGuest makes a guest's account a user's; false when it is none.
 func (d *Database) UpgradeGuest(ctx context.Context, tx *sqldb.Tx, userID, hash string) (bool, error) {
-	return affected(tx.Exec(ctx, "UPDATE accounts SET guest = $1, password_hash = $2 WHERE user_id = $3 AND guest = $4 AND deactivated = $5",
+	return sqldb.Affected(tx.Exec(ctx, "UPDATE accounts SET guest = $1, password_hash = $2 WHERE user_id = $3 AND guest = $4 AND deactivated = $5",
 		false, hash, userID, true, false))
 }
 
@@ -75,12 +70,12 @@ func (d *Database) SetPassword(ctx context.Context, tx *sqldb.Tx, userID, hash s
 
 // Deactivate ends an account; false when it was ended before.
 func (d *Database) Deactivate(ctx context.Context, tx *sqldb.Tx, userID string) (bool, error) {
-	return affected(tx.Exec(ctx, "UPDATE accounts SET deactivated = $1, password_hash = '' WHERE user_id = $2 AND deactivated = $3", true, userID, false))
+	return sqldb.Affected(tx.Exec(ctx, "UPDATE accounts SET deactivated = $1, password_hash = '' WHERE user_id = $2 AND deactivated = $3", true, userID, false))
 }
 
 // UseRegistrationToken counts one use; false when the token may not be used.
 func (d *Database) UseRegistrationToken(ctx context.Context, tx *sqldb.Tx, token string, now int64) (bool, error) {
-	return affected(tx.Exec(ctx, `UPDATE registration_tokens SET used = used + 1
+	return sqldb.Affected(tx.Exec(ctx, `UPDATE registration_tokens SET used = used + 1
 		WHERE token = $1 AND (uses_allowed = 0 OR used < uses_allowed) AND (expires_ts = 0 OR expires_ts > $2)`, token, now))
 }
 
@@ -88,7 +83,7 @@ func (d *Database) UseRegistrationToken(ctx context.Context, tx *sqldb.Tx, token
 func (d *Database) RegistrationTokenValid(ctx context.Context, token string, now int64) (valid bool, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		var one int
-		valid, err = found(tx.QueryRow(ctx, `SELECT 1 FROM registration_tokens
+		valid, err = sqldb.Found(tx.QueryRow(ctx, `SELECT 1 FROM registration_tokens
 			WHERE token = $1 AND (uses_allowed = 0 OR used < uses_allowed) AND (expires_ts = 0 OR expires_ts > $2)`, token, now).Scan(&one))
 		return err
 	})

@@ -14,7 +14,7 @@ func (d *Database) TakeAttempt(ctx context.Context, key string, now, every, burs
 	err = d.Write(ctx, func(tx *sqldb.Tx) error {
 		var full int64
 		wait = 0
-		ok, err := found(tx.QueryRow(ctx, `INSERT INTO attempts (key, full_ts) VALUES ($1, $2)
+		ok, err := sqldb.Found(tx.QueryRow(ctx, `INSERT INTO attempts (key, full_ts) VALUES ($1, $2)
 			ON CONFLICT (key) DO UPDATE SET full_ts =
 				CASE WHEN attempts.full_ts < $3 OR attempts.full_ts > $4 THEN $5 ELSE attempts.full_ts + $6 END
 			WHERE attempts.full_ts <= $7 OR attempts.full_ts > $8 RETURNING full_ts`,

@@ -34,7 +34,7 @@ func (d *Database) AuthSession(ctx context.Context, id string, now int64) (s Aut
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		s.ID = id
 		var completed string
-		ok, err = found(tx.QueryRow(ctx, `SELECT operation, user_id, completed, registration_token, expires_ts FROM auth_sessions
+		ok, err = sqldb.Found(tx.QueryRow(ctx, `SELECT operation, user_id, completed, registration_token, expires_ts FROM auth_sessions
 			WHERE session_id = $1 AND expires_ts > $2`, id, now).Scan(&s.Operation, &s.UserID, &completed, &s.RegistrationToken, &s.ExpiresTS))
 		s.Completed = strings.Fields(completed)
 		return err

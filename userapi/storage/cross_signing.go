@@ -18,7 +18,7 @@ type CrossKey struct {
 
 // CrossKeys returns the cross-signing keys of users.
 func (d *Database) CrossKeys(ctx context.Context, tx *sqldb.Tx, userIDs []string) (out []CrossKey, err error) {
-	err = each(ctx, tx, func(scan func(...any) error) error {
+	err = tx.Each(ctx, func(scan func(...any) error) error {
 		var k CrossKey
 		var key string
 		err := scan(&k.UserID, &k.Usage, &k.Public, &key)
@@ -59,7 +59,7 @@ type KeySignature struct {
 // KeySignatures returns the signatures of users' keys that a user may see: by the
 // keys' own users, and by the one who asks.
 func (d *Database) KeySignatures(ctx context.Context, tx *sqldb.Tx, userIDs []string, viewer string) (out []KeySignature, err error) {
-	err = each(ctx, tx, func(scan func(...any) error) error {
+	err = tx.Each(ctx, func(scan func(...any) error) error {
 		var s KeySignature
 		err := scan(&s.UserID, &s.KeyID, &s.SignerID, &s.SignerKey, &s.Signature)
 		out = append(out, s)
@@ -88,11 +88,5 @@ func (d *Database) DropKeySignatures(ctx context.Context, tx *sqldb.Tx, userID, 
 
 // Known returns those of the users who have accounts that are not deactivated.
 func (d *Database) Known(ctx context.Context, tx *sqldb.Tx, userIDs []string) (out []string, err error) {
-	err = each(ctx, tx, func(scan func(...any) error) error {
-		var id string
-		err := scan(&id)
-		out = append(out, id)
-		return err
-	}, "SELECT user_id FROM accounts WHERE user_id "+d.Any("$1")+" AND NOT deactivated", sqldb.List(userIDs))
-	return out, err
+	return tx.Texts(ctx, "SELECT user_id FROM accounts WHERE user_id "+d.Any("$1")+" AND NOT deactivated", sqldb.List(userIDs))
 }

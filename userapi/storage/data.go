@@ -26,7 +26,7 @@ func (d *Database) AccountData(ctx context.Context, userID string, rooms, types 
 	}
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = map[string]map[string]jsontext.Value{}
-		return each(ctx, tx, func(scan func(...any) error) error {
+		return tx.Each(ctx, func(scan func(...any) error) error {
 			var room, typ, content string
 			if err := scan(&room, &typ, &content); err != nil {
 				return err
@@ -44,7 +44,7 @@ func (d *Database) AccountData(ctx context.Context, userID string, rooms, types 
 // OneAccountData returns one event within a transaction; nil when there is none.
 func (d *Database) OneAccountData(ctx context.Context, tx *sqldb.Tx, userID, roomID, typ string) (jsontext.Value, error) {
 	var content string
-	ok, err := found(tx.QueryRow(ctx, "SELECT content FROM account_data WHERE user_id = $1 AND room_id = $2 AND type = $3", userID, roomID, typ).Scan(&content))
+	ok, err := sqldb.Found(tx.QueryRow(ctx, "SELECT content FROM account_data WHERE user_id = $1 AND room_id = $2 AND type = $3", userID, roomID, typ).Scan(&content))
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -55,9 +55,9 @@ func (d *Database) OneAccountData(ctx context.Context, tx *sqldb.Tx, userID, roo
 // was nothing to delete.
 func (d *Database) PutAccountData(ctx context.Context, tx *sqldb.Tx, userID, roomID, typ string, content jsontext.Value) (bool, error) {
 	if content == nil {
-		return affected(tx.Exec(ctx, "DELETE FROM account_data WHERE user_id = $1 AND room_id = $2 AND type = $3", userID, roomID, typ))
+		return sqldb.Affected(tx.Exec(ctx, "DELETE FROM account_data WHERE user_id = $1 AND room_id = $2 AND type = $3", userID, roomID, typ))
 	}
-	return affected(tx.Exec(ctx, `INSERT INTO account_data (user_id, room_id, type, content) VALUES ($1, $2, $3, $4)
+	return sqldb.Affected(tx.Exec(ctx, `INSERT INTO account_data (user_id, room_id, type, content) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (user_id, room_id, type) DO UPDATE SET content = excluded.content`, userID, roomID, typ, string(content)))
 }
 
@@ -79,7 +79,7 @@ func (d *Database) PutFilter(ctx context.Context, userID, id string, content jso
 func (d *Database) Filter(ctx context.Context, userID, id string) (content jsontext.Value, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		var text string
-		ok, err := found(tx.QueryRow(ctx, "SELECT content FROM filters WHERE user_id = $1 AND filter_id = $2", userID, id).Scan(&text))
+		ok, err := sqldb.Found(tx.QueryRow(ctx, "SELECT content FROM filters WHERE user_id = $1 AND filter_id = $2", userID, id).Scan(&text))
 		if ok {
 			content = jsontext.Value(text)
 		}
@@ -90,7 +90,7 @@ func (d *Database) Filter(ctx context.Context, userID, id string) (content jsont
 
 // PutReceipt stores a receipt; false when it says what is stored already.
 func (d *Database) PutReceipt(ctx context.Context, tx *sqldb.Tx, userID, roomID string, r api.Receipt) (bool, error) {
-	return affected(tx.Exec(ctx, `INSERT INTO receipts (user_id, room_id, type, thread_id, event_id, ts) VALUES ($1, $2, $3, $4, $5, $6)
+	return sqldb.Affected(tx.Exec(ctx, `INSERT INTO receipts (user_id, room_id, type, thread_id, event_id, ts) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (user_id, room_id, type, thread_id) DO UPDATE SET event_id = excluded.event_id, ts = excluded.ts
 		WHERE receipts.event_id <> excluded.event_id`, userID, roomID, r.Type, r.ThreadID, r.EventID, r.TS))
 }
@@ -104,7 +104,7 @@ func (d *Database) Receipts(ctx context.Context, userID string, rooms []string) 
 	}
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = map[string][]api.Receipt{}
-		return each(ctx, tx, func(scan func(...any) error) error {
+		return tx.Each(ctx, func(scan func(...any) error) error {
 			var room string
 			var r api.Receipt
 			err := scan(&room, &r.Type, &r.ThreadID, &r.EventID, &r.TS)
@@ -125,7 +125,7 @@ func (d *Database) Forget(ctx context.Context, tx *sqldb.Tx, userID, roomID, eve
 // Forgotten returns the member event of the forgetting, or "".
 func (d *Database) Forgotten(ctx context.Context, userID, roomID string) (eventID string, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		_, err := found(tx.QueryRow(ctx, "SELECT event_id FROM forgotten WHERE user_id = $1 AND room_id = $2", userID, roomID).Scan(&eventID))
+		_, err := sqldb.Found(tx.QueryRow(ctx, "SELECT event_id FROM forgotten WHERE user_id = $1 AND room_id = $2", userID, roomID).Scan(&eventID))
 		return err
 	})
 	return eventID, err
@@ -153,7 +153,7 @@ func (d *Database) ConfirmPresence(ctx context.Context, tx *sqldb.Tx, userID, id
 // none has.
 func (d *Database) PresenceSet(ctx context.Context, userID string) (id string, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		_, err := found(tx.QueryRow(ctx, "SELECT set_id FROM presence WHERE user_id = $1", userID).Scan(&id))
+		_, err := sqldb.Found(tx.QueryRow(ctx, "SELECT set_id FROM presence WHERE user_id = $1", userID).Scan(&id))
 		return err
 	})
 	return id, err
@@ -172,7 +172,7 @@ func (d *Database) Presence(ctx context.Context, userIDs []string) ([]api.Presen
 func (d *Database) presences(ctx context.Context, where string, arg any) (out []api.Presence, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = nil
-		return each(ctx, tx, func(scan func(...any) error) error {
+		return tx.Each(ctx, func(scan func(...any) error) error {
 			var p api.Presence
 			err := scan(&p.UserID, &p.Presence, &p.StatusMsg, &p.LastActiveTS)
 			out = append(out, p)

@@ -30,7 +30,7 @@ func scanDelayed(scan func(...any) error) (e api.DelayedEvent, err error) {
 // DelayedByRequest returns the ID of the event that a client's transaction made;
 // "" for none.
 func (d *Database) DelayedByRequest(ctx context.Context, tx *sqldb.Tx, userID, request string) (id string, err error) {
-	_, err = found(tx.QueryRow(ctx, "SELECT delay_id FROM delayed_events WHERE user_id = $1 AND request = $2", userID, request).Scan(&id))
+	_, err = sqldb.Found(tx.QueryRow(ctx, "SELECT delay_id FROM delayed_events WHERE user_id = $1 AND request = $2", userID, request).Scan(&id))
 	return id, err
 }
 
@@ -69,7 +69,7 @@ func (d *Database) Delayed(ctx context.Context, tx *sqldb.Tx, userID, id string)
 	if id == "" {
 		text, args = "SELECT "+delayedColumns+" FROM delayed_events WHERE user_id = $1 AND state = 'scheduled' ORDER BY due_ts, delay_id", []any{userID}
 	}
-	err := each(ctx, tx, func(scan func(...any) error) error {
+	err := tx.Each(ctx, func(scan func(...any) error) error {
 		e, err := scanDelayed(scan)
 		out = append(out, e)
 		return err
@@ -79,20 +79,20 @@ func (d *Database) Delayed(ctx context.Context, tx *sqldb.Tx, userID, id string)
 
 // RestartDelayed puts an event off that is scheduled; false when it is not.
 func (d *Database) RestartDelayed(ctx context.Context, tx *sqldb.Tx, userID, id string) (bool, error) {
-	return affected(tx.Exec(ctx, "UPDATE delayed_events SET scheduled_ts = "+d.Now()+", due_ts = "+d.Now()+` + delay_ms
+	return sqldb.Affected(tx.Exec(ctx, "UPDATE delayed_events SET scheduled_ts = "+d.Now()+", due_ts = "+d.Now()+` + delay_ms
 		WHERE user_id = $1 AND delay_id = $2 AND state = 'scheduled'`, userID, id))
 }
 
 // CancelDelayed cancels an event that is scheduled; false when it is not.
 func (d *Database) CancelDelayed(ctx context.Context, tx *sqldb.Tx, userID, id string) (bool, error) {
-	return affected(tx.Exec(ctx, "UPDATE delayed_events SET state = 'cancelled', finalised_ts = "+d.Now()+
+	return sqldb.Affected(tx.Exec(ctx, "UPDATE delayed_events SET state = 'cancelled', finalised_ts = "+d.Now()+
 		" WHERE user_id = $1 AND delay_id = $2 AND state = 'scheduled'", userID, id))
 }
 
 // SendDelayed takes an event that is scheduled for who sends it now; false when it
 // is not.
 func (d *Database) SendDelayed(ctx context.Context, tx *sqldb.Tx, userID, id, owner string, ttl int64) (bool, error) {
-	return affected(tx.Exec(ctx, "UPDATE delayed_events SET state = 'sending', owner = $1, tries = tries + 1, until_ts = "+d.Now()+
+	return sqldb.Affected(tx.Exec(ctx, "UPDATE delayed_events SET state = 'sending', owner = $1, tries = tries + 1, until_ts = "+d.Now()+
 		" + $2 WHERE user_id = $3 AND delay_id = $4 AND state = 'scheduled'", owner, ttl, userID, id))
 }
 
@@ -119,7 +119,7 @@ func (d *Database) TakeDelayed(ctx context.Context, owner string, limit int, ttl
 		out = nil
 		// The condition stands twice: on PostgreSQL another instance may take a row
 		// between the choice and the update.
-		return each(ctx, tx, func(scan func(...any) error) error {
+		return tx.Each(ctx, func(scan func(...any) error) error {
 			e, err := scanDelayed(scan)
 			out = append(out, e)
 			return err

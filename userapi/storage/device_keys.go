@@ -20,14 +20,14 @@ type DeviceKeys struct {
 // ends.
 func (d *Database) KeepDevice(ctx context.Context, tx *sqldb.Tx, userID, deviceID string) (bool, error) {
 	var one int
-	return found(tx.QueryRow(ctx, "SELECT 1 FROM devices WHERE user_id = $1 AND device_id = $2"+d.Keep(), userID, deviceID).Scan(&one))
+	return sqldb.Found(tx.QueryRow(ctx, "SELECT 1 FROM devices WHERE user_id = $1 AND device_id = $2"+d.Keep(), userID, deviceID).Scan(&one))
 }
 
 // KeepDevices returns the devices of users, and keeps them until the transaction
 // ends.
 func (d *Database) KeepDevices(ctx context.Context, tx *sqldb.Tx, userIDs []string) (map[string][]string, error) {
 	out := map[string][]string{}
-	err := each(ctx, tx, func(scan func(...any) error) error {
+	err := tx.Each(ctx, func(scan func(...any) error) error {
 		var user, device string
 		err := scan(&user, &device)
 		out[user] = append(out[user], device)
@@ -39,12 +39,12 @@ func (d *Database) KeepDevices(ctx context.Context, tx *sqldb.Tx, userIDs []stri
 // DeviceNamed tells whether a user has a device with one of the IDs.
 func (d *Database) DeviceNamed(ctx context.Context, tx *sqldb.Tx, userID string, ids []string) (bool, error) {
 	var one int
-	return found(tx.QueryRow(ctx, "SELECT 1 FROM devices WHERE user_id = $1 AND device_id "+d.Any("$2")+" LIMIT 1", userID, sqldb.List(ids)).Scan(&one))
+	return sqldb.Found(tx.QueryRow(ctx, "SELECT 1 FROM devices WHERE user_id = $1 AND device_id "+d.Any("$2")+" LIMIT 1", userID, sqldb.List(ids)).Scan(&one))
 }
 
 // KeysOfDevices returns the identity keys of all devices of users.
 func (d *Database) KeysOfDevices(ctx context.Context, tx *sqldb.Tx, userIDs []string) (out []DeviceKeys, err error) {
-	err = each(ctx, tx, func(scan func(...any) error) error {
+	err = tx.Each(ctx, func(scan func(...any) error) error {
 		var k DeviceKeys
 		var keys string
 		err := scan(&k.UserID, &k.DeviceID, &keys, &k.DisplayName)
@@ -59,7 +59,7 @@ func (d *Database) KeysOfDevices(ctx context.Context, tx *sqldb.Tx, userIDs []st
 // KeysOfDevice returns a device's identity keys; nil when there are none.
 func (d *Database) KeysOfDevice(ctx context.Context, tx *sqldb.Tx, userID, deviceID string) (jsontext.Value, error) {
 	var keys string
-	ok, err := found(tx.QueryRow(ctx, "SELECT keys FROM device_keys WHERE user_id = $1 AND device_id = $2", userID, deviceID).Scan(&keys))
+	ok, err := sqldb.Found(tx.QueryRow(ctx, "SELECT keys FROM device_keys WHERE user_id = $1 AND device_id = $2", userID, deviceID).Scan(&keys))
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -93,10 +93,10 @@ type Dropped struct {
 // DropDeviceKeys deletes what belongs to a device that was deleted in the
 // transaction: keys, signatures of it, messages to it.
 func (d *Database) DropDeviceKeys(ctx context.Context, tx *sqldb.Tx, userID, deviceID string) (had Dropped, err error) {
-	if had.Prekeys, err = affected(tx.Exec(ctx, "DELETE FROM key_turns WHERE user_id = $1 AND device_id = $2", userID, deviceID)); err != nil {
+	if had.Prekeys, err = sqldb.Affected(tx.Exec(ctx, "DELETE FROM key_turns WHERE user_id = $1 AND device_id = $2", userID, deviceID)); err != nil {
 		return had, err
 	}
-	if had.Keys, err = affected(tx.Exec(ctx, "DELETE FROM device_keys WHERE user_id = $1 AND device_id = $2", userID, deviceID)); err != nil {
+	if had.Keys, err = sqldb.Affected(tx.Exec(ctx, "DELETE FROM device_keys WHERE user_id = $1 AND device_id = $2", userID, deviceID)); err != nil {
 		return had, err
 	}
 	if err := d.DropPrekeys(ctx, tx, userID, deviceID); err != nil {
@@ -143,6 +143,6 @@ func (d *Database) PutDehydrated(ctx context.Context, tx *sqldb.Tx, userID, devi
 // Dehydrated returns a user's dehydrated device; "" when there is none.
 func (d *Database) Dehydrated(ctx context.Context, tx *sqldb.Tx, userID string) (deviceID string, data jsontext.Value, err error) {
 	var text string
-	_, err = found(tx.QueryRow(ctx, "SELECT device_id, data FROM dehydrated_devices WHERE user_id = $1", userID).Scan(&deviceID, &text))
+	_, err = sqldb.Found(tx.QueryRow(ctx, "SELECT device_id, data FROM dehydrated_devices WHERE user_id = $1", userID).Scan(&deviceID, &text))
 	return deviceID, jsontext.Value(text), err
 }

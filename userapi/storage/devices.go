@@ -29,7 +29,7 @@ func (d *Database) CountDevices(ctx context.Context, tx *sqldb.Tx, userID, but s
 // Devices lists a user's devices by ID, within a transaction.
 func (d *Database) Devices(ctx context.Context, tx *sqldb.Tx, userID string) ([]api.DeviceInfo, error) {
 	out := []api.DeviceInfo{}
-	err := each(ctx, tx, func(scan func(...any) error) error {
+	err := tx.Each(ctx, func(scan func(...any) error) error {
 		var dev api.DeviceInfo
 		err := scan(&dev.DeviceID, &dev.DisplayName, &dev.LastSeenIP, &dev.LastSeenTS)
 		out = append(out, dev)
@@ -42,7 +42,7 @@ func (d *Database) Devices(ctx context.Context, tx *sqldb.Tx, userID string) ([]
 func (d *Database) SeenAt(ctx context.Context, userID, ip string) (seen bool, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		var one int
-		seen, err = found(tx.QueryRow(ctx, "SELECT 1 FROM devices WHERE user_id = $1 AND last_seen_ip = $2 LIMIT 1", userID, ip).Scan(&one))
+		seen, err = sqldb.Found(tx.QueryRow(ctx, "SELECT 1 FROM devices WHERE user_id = $1 AND last_seen_ip = $2 LIMIT 1", userID, ip).Scan(&one))
 		return err
 	})
 	return seen, err
@@ -53,9 +53,9 @@ func (d *Database) SeenAt(ctx context.Context, userID, ip string) (seen bool, er
 func (d *Database) RenameDevice(ctx context.Context, tx *sqldb.Tx, userID, deviceID, name string, set bool) (bool, error) {
 	if !set {
 		var one int
-		return found(tx.QueryRow(ctx, "SELECT 1 FROM devices WHERE user_id = $1 AND device_id = $2", userID, deviceID).Scan(&one))
+		return sqldb.Found(tx.QueryRow(ctx, "SELECT 1 FROM devices WHERE user_id = $1 AND device_id = $2", userID, deviceID).Scan(&one))
 	}
-	return affected(tx.Exec(ctx, "UPDATE devices SET display_name = $1 WHERE user_id = $2 AND device_id = $3", name, userID, deviceID))
+	return sqldb.Affected(tx.Exec(ctx, "UPDATE devices SET display_name = $1 WHERE user_id = $2 AND device_id = $3", name, userID, deviceID))
 }
 
 // DeleteDevice ends a device and its tokens; false when there is none.
@@ -63,7 +63,7 @@ func (d *Database) DeleteDevice(ctx context.Context, tx *sqldb.Tx, userID, devic
 	if err := d.deleteTokens(ctx, tx, userID, deviceID); err != nil {
 		return false, err
 	}
-	return affected(tx.Exec(ctx, "DELETE FROM devices WHERE user_id = $1 AND device_id = $2", userID, deviceID))
+	return sqldb.Affected(tx.Exec(ctx, "DELETE FROM devices WHERE user_id = $1 AND device_id = $2", userID, deviceID))
 }
 
 // Seen notes that devices were heard of; what names none is passed over.

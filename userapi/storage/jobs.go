@@ -25,7 +25,7 @@ func (d *Database) TakeJob(ctx context.Context, owner string, ttl int64) (j Job,
 	err = d.Write(ctx, func(tx *sqldb.Tx) error {
 		// The condition stands twice: on PostgreSQL another instance may take
 		// the row between the choice and the update.
-		ok, err = found(tx.QueryRow(ctx, `UPDATE jobs SET owner = $1, until_ts = `+now+` + $2 WHERE until_ts < `+now+` AND job_id =
+		ok, err = sqldb.Found(tx.QueryRow(ctx, `UPDATE jobs SET owner = $1, until_ts = `+now+` + $2 WHERE until_ts < `+now+` AND job_id =
 			(SELECT job_id FROM jobs WHERE until_ts < `+now+` ORDER BY created_ts, user_id LIMIT 1) RETURNING user_id, kind, job_id`,
 			owner, ttl).Scan(&j.UserID, &j.Kind, &j.ID))
 		return err
@@ -37,7 +37,7 @@ func (d *Database) TakeJob(ctx context.Context, owner string, ttl int64) (j Job,
 // more.
 func (d *Database) RenewJob(ctx context.Context, j Job, owner string, ttl int64) (ok bool, err error) {
 	err = d.Write(ctx, func(tx *sqldb.Tx) error {
-		ok, err = affected(tx.Exec(ctx, "UPDATE jobs SET until_ts = "+d.Now()+" + $1 WHERE user_id = $2 AND kind = $3 AND job_id = $4 AND owner = $5",
+		ok, err = sqldb.Affected(tx.Exec(ctx, "UPDATE jobs SET until_ts = "+d.Now()+" + $1 WHERE user_id = $2 AND kind = $3 AND job_id = $4 AND owner = $5",
 			ttl, j.UserID, j.Kind, j.ID, owner))
 		return err
 	})

@@ -27,7 +27,7 @@ func (d *Database) Backup(ctx context.Context, tx *sqldb.Tx, userID string, vers
 		text, args = "AND NOT deleted ORDER BY version DESC LIMIT 1", []any{userID}
 	}
 	var auth string
-	_, err = found(tx.QueryRow(ctx, "SELECT version, algorithm, auth_data, etag, keys, deleted FROM key_backups WHERE user_id = $1 "+text, args...).
+	_, err = sqldb.Found(tx.QueryRow(ctx, "SELECT version, algorithm, auth_data, etag, keys, deleted FROM key_backups WHERE user_id = $1 "+text, args...).
 		Scan(&b.Version, &b.Algorithm, &auth, &b.ETag, &b.Count, &deleted))
 	b.AuthData = jsontext.Value(auth)
 	return b, deleted, err
@@ -107,7 +107,7 @@ func (d *Database) BackupKeys(ctx context.Context, tx *sqldb.Tx, userID string, 
 		text += " AND (room_id, session_id) > ($" + strconv.Itoa(n+1) + ", $" + strconv.Itoa(n+2) + ")"
 		args = append(args, q.AfterRoom, q.AfterSession)
 	}
-	err = each(ctx, tx, func(scan func(...any) error) error {
+	err = tx.Each(ctx, func(scan func(...any) error) error {
 		var k api.BackupKey
 		var data string
 		err := scan(&k.RoomID, &k.SessionID, &k.IsVerified, &k.FirstMessageIndex, &k.ForwardedCount, &data)

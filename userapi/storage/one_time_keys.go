@@ -48,7 +48,7 @@ func (d *Database) OneTimeKeys(ctx context.Context, tx *sqldb.Tx, keys []Prekey)
 	for i, k := range keys {
 		rows[i] = []any{k.UserID, k.DeviceID, k.Algorithm, k.KeyID}
 	}
-	err = each(ctx, tx, func(scan func(...any) error) error {
+	err = tx.Each(ctx, func(scan func(...any) error) error {
 		var k Prekey
 		var key string
 		err := scan(&k.UserID, &k.DeviceID, &k.Algorithm, &k.KeyID, &key, &k.Claimed)
@@ -144,7 +144,7 @@ func (d *Database) takeTurns(ctx context.Context, tx *sqldb.Tx, kinds []Prekey) 
 	for {
 		var turns [][]any
 		known := map[DeviceName]struct{}{}
-		err := each(ctx, tx, func(scan func(...any) error) error {
+		err := tx.Each(ctx, func(scan func(...any) error) error {
 			var dev DeviceName
 			err := scan(&dev.UserID, &dev.DeviceID)
 			if _, twice := known[dev]; !twice {
@@ -182,7 +182,7 @@ func kindRecords(kinds []Prekey) any {
 }
 
 func (d *Database) claim(ctx context.Context, tx *sqldb.Tx, text string, args ...any) (out []Prekey, err error) {
-	err = each(ctx, tx, func(scan func(...any) error) error {
+	err = tx.Each(ctx, func(scan func(...any) error) error {
 		var k Prekey
 		var key string
 		err := scan(&k.UserID, &k.DeviceID, &k.Algorithm, &k.KeyID, &key)
@@ -204,7 +204,7 @@ func (d *Database) PrekeysOf(ctx context.Context, tx *sqldb.Tx, devices []Device
 		}
 	}
 	columns := prekeyColumns()[:2]
-	err := each(ctx, tx, func(scan func(...any) error) error {
+	err := tx.Each(ctx, func(scan func(...any) error) error {
 		var dev DeviceName
 		var algorithm string
 		var n int64
@@ -225,7 +225,7 @@ func (d *Database) PrekeysOf(ctx context.Context, tx *sqldb.Tx, devices []Device
 // PrekeysOfUser is PrekeysOf for all of a user's devices that have uploaded any.
 func (d *Database) PrekeysOfUser(ctx context.Context, tx *sqldb.Tx, userID string) (map[DeviceName]Prekeys, error) {
 	var devices []DeviceName
-	err := each(ctx, tx, func(scan func(...any) error) error {
+	err := tx.Each(ctx, func(scan func(...any) error) error {
 		dev := DeviceName{UserID: userID}
 		err := scan(&dev.DeviceID)
 		devices = append(devices, dev)
@@ -263,7 +263,7 @@ func (d *Database) DropClaimed(ctx context.Context, before int64) error {
 // upload new ones.
 func (d *Database) ForgetPrekeys(ctx context.Context, tx *sqldb.Tx, partition int) error {
 	var users []string
-	err := each(ctx, tx, func(scan func(...any) error) error {
+	err := tx.Each(ctx, func(scan func(...any) error) error {
 		var user string
 		err := scan(&user)
 		if partition < 0 || eventlog.PartitionFor(user, d.partitions) == partition {

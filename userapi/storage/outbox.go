@@ -82,7 +82,7 @@ func (r *OutboxRow) Resync() bool {
 func (d *Database) Outbox(ctx context.Context, partition int, after int64, limit int) (out []OutboxRow, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = nil
-		return each(ctx, tx, func(scan func(...any) error) error {
+		return tx.Each(ctx, func(scan func(...any) error) error {
 			var r OutboxRow
 			err := scan(&r.Seq, &r.UserID, &r.Value)
 			out = append(out, r)
@@ -112,7 +112,7 @@ func (d *Database) Head(ctx context.Context, partition int) (seq int64, err erro
 func (d *Database) Heads(ctx context.Context) ([]int64, error) {
 	seqs := make([]int64, d.partitions)
 	err := d.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		return each(ctx, tx, func(scan func(...any) error) error {
+		return tx.Each(ctx, func(scan func(...any) error) error {
 			var p int
 			var seq int64
 			if err := scan(&p, &seq); err != nil {

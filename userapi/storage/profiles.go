@@ -12,7 +12,7 @@ import (
 // Profile returns a user's profile within a transaction.
 func (d *Database) Profile(ctx context.Context, tx *sqldb.Tx, userID string) (map[string]jsontext.Value, error) {
 	out := map[string]jsontext.Value{}
-	err := each(ctx, tx, func(scan func(...any) error) error {
+	err := tx.Each(ctx, func(scan func(...any) error) error {
 		var field, value string
 		err := scan(&field, &value)
 		out[field] = jsontext.Value(value)
@@ -25,7 +25,7 @@ func (d *Database) Profile(ctx context.Context, tx *sqldb.Tx, userID string) (ma
 func (d *Database) ProfileOf(ctx context.Context, userID string) (fields map[string]jsontext.Value, ok bool, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		fields, ok = map[string]jsontext.Value{}, false
-		return each(ctx, tx, func(scan func(...any) error) error {
+		return tx.Each(ctx, func(scan func(...any) error) error {
 			var field, value string
 			err := scan(&field, &value)
 			if ok = true; field != "" {
@@ -64,7 +64,7 @@ func (d *Database) Avatars(ctx context.Context, uris []string) (out []string, er
 	}
 	err = d.Read(ctx, func(tx *sqldb.Tx) error {
 		out = nil
-		return each(ctx, tx, func(scan func(...any) error) error {
+		return tx.Each(ctx, func(scan func(...any) error) error {
 			var value string
 			err := scan(&value)
 			out = append(out, strings.Trim(strings.ReplaceAll(value, `\/`, "/"), `"`))

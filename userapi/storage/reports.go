@@ -36,7 +36,7 @@ func (d *Database) Reports(ctx context.Context, all bool, limit int) (out []api.
 	}
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = []api.Report{}
-		return each(ctx, tx, func(scan func(...any) error) error {
+		return tx.Each(ctx, func(scan func(...any) error) error {
 			var r api.Report
 			err := scan(&r.ID, (*string)(&r.Kind), &r.Reporter, &r.RoomID, &r.EventID, &r.UserID, &r.Reason, &r.CreatedTS, &r.ResolvedTS, &r.Note)
 			out = append(out, r)
@@ -49,7 +49,7 @@ func (d *Database) Reports(ctx context.Context, all bool, limit int) (out []api.
 // ResolveReport closes a report with a note; false when there is none of the ID.
 func (d *Database) ResolveReport(ctx context.Context, id, note string, now int64) (ok bool, err error) {
 	err = d.Write(ctx, func(tx *sqldb.Tx) error {
-		ok, err = affected(tx.Exec(ctx, "UPDATE reports SET resolved_ts = $1, note = $2 WHERE report_id = $3", now, note, id))
+		ok, err = sqldb.Affected(tx.Exec(ctx, "UPDATE reports SET resolved_ts = $1, note = $2 WHERE report_id = $3", now, note, id))
 		return err
 	})
 	return ok, err

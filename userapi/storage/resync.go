@@ -88,7 +88,7 @@ func beginResync(ctx context.Context, tx *sqldb.Tx, partition int) error {
 func (d *Database) Resyncing(ctx context.Context, partition int) (active bool, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		var one int
-		active, err = found(tx.QueryRow(ctx, "SELECT 1 FROM resyncs WHERE partition_id = $1", partition).Scan(&one))
+		active, err = sqldb.Found(tx.QueryRow(ctx, "SELECT 1 FROM resyncs WHERE partition_id = $1", partition).Scan(&one))
 		return err
 	})
 	return active, err
@@ -99,7 +99,7 @@ func (d *Database) Resyncing(ctx context.Context, partition int) (active bool, e
 func (d *Database) Resync(ctx context.Context, tx *sqldb.Tx, partition int) (more bool, err error) {
 	var after string
 	// The update is the lock that both engines know.
-	ok, err := found(tx.QueryRow(ctx, "UPDATE resyncs SET after_user = after_user WHERE partition_id = $1 RETURNING after_user", partition).Scan(&after))
+	ok, err := sqldb.Found(tx.QueryRow(ctx, "UPDATE resyncs SET after_user = after_user WHERE partition_id = $1 RETURNING after_user", partition).Scan(&after))
 	if err != nil || !ok {
 		return false, err
 	}
@@ -108,7 +108,7 @@ func (d *Database) Resync(ctx context.Context, tx *sqldb.Tx, partition int) (mor
 		deactivated bool
 	}
 	var users []row
-	err = each(ctx, tx, func(scan func(...any) error) error {
+	err = tx.Each(ctx, func(scan func(...any) error) error {
 		var u row
 		err := scan(&u.id, &u.deactivated)
 		users = append(users, u)
@@ -179,7 +179,7 @@ func (d *Database) currentChanges(ctx context.Context, tx *sqldb.Tx, userID stri
 		}
 		out = append(out, api.UserChange{Kind: api.ChangeProfile, Content: content})
 	}
-	err = each(ctx, tx, func(scan func(...any) error) error {
+	err = tx.Each(ctx, func(scan func(...any) error) error {
 		var room, typ, content string
 		err := scan(&room, &typ, &content)
 		out = append(out, api.AccountDataChange(userID, room, typ, jsontext.Value(content)))
@@ -188,7 +188,7 @@ func (d *Database) currentChanges(ctx context.Context, tx *sqldb.Tx, userID stri
 	if err != nil {
 		return nil, err
 	}
-	err = each(ctx, tx, func(scan func(...any) error) error {
+	err = tx.Each(ctx, func(scan func(...any) error) error {
 		var room string
 		var r api.Receipt
 		err := scan(&room, &r.Type, &r.ThreadID, &r.EventID, &r.TS)
@@ -198,7 +198,7 @@ func (d *Database) currentChanges(ctx context.Context, tx *sqldb.Tx, userID stri
 	if err != nil {
 		return nil, err
 	}
-	err = each(ctx, tx, func(scan func(...any) error) error {
+	err = tx.Each(ctx, func(scan func(...any) error) error {
 		c := api.UserChange{Kind: api.ChangeForget, Again: true}
 		err := scan(&c.RoomID, &c.EventID)
 		out = append(out, c)
@@ -235,7 +235,7 @@ func (d *Database) currentKeys(ctx context.Context, tx *sqldb.Tx, userID string)
 	if len(inboxes) > 0 {
 		out = append(out, api.UserChange{Kind: api.ChangeToDevice, DeviceIDs: slices.Sorted(maps.Keys(inboxes)), Again: true})
 	}
-	err = each(ctx, tx, func(scan func(...any) error) error {
+	err = tx.Each(ctx, func(scan func(...any) error) error {
 		c := api.UserChange{Kind: api.ChangeSignatures}
 		err := scan(&c.Target)
 		out = append(out, c)

@@ -27,13 +27,8 @@ func (d *Database) SessionEnds(ctx context.Context, after int64) (last int64, us
 		return last, nil, true, err
 	}
 	err = d.Read(ctx, func(tx *sqldb.Tx) error {
-		users = nil
-		return each(ctx, tx, func(scan func(...any) error) error {
-			var user string
-			err := scan(&user)
-			users = append(users, user)
-			return err
-		}, "SELECT user_id FROM session_ends WHERE seq > $1 AND seq <= $2", after, last)
+		users, err = tx.Texts(ctx, "SELECT user_id FROM session_ends WHERE seq > $1 AND seq <= $2", after, last)
+		return err
 	})
 	return last, users, int64(len(users)) == last-after, err
 }

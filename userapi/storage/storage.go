@@ -2,9 +2,7 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 
@@ -42,35 +40,4 @@ func New(ctx context.Context, db *sqldb.DB, partitions int) (*Database, error) {
 		return nil, fmt.Errorf("userapi: heads: %w", err)
 	}
 	return d, nil
-}
-
-// found turns sql.ErrNoRows into false.
-func found(err error) (bool, error) {
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// each calls f for every row, whose columns f scans.
-func each(ctx context.Context, tx *sqldb.Tx, f func(scan func(...any) error) error, text string, args ...any) error {
-	rows, err := tx.Query(ctx, text, args...)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		if err := f(rows.Scan); err != nil {
-			return errors.Join(err, rows.Close())
-		}
-	}
-	return errors.Join(rows.Err(), rows.Close())
-}
-
-// affected tells whether a statement changed any row.
-func affected(res sql.Result, err error) (bool, error) {
-	if err != nil {
-		return false, err
-	}
-	n, err := res.RowsAffected()
-	return n > 0, err
 }

@@ -20,7 +20,7 @@ type ToDevice struct {
 // NoteSent notes that a device's request is being carried out; false when it was
 // before.
 func (d *Database) NoteSent(ctx context.Context, tx *sqldb.Tx, userID, deviceID, requestID string, now int64) (bool, error) {
-	return affected(tx.Exec(ctx, "INSERT INTO to_device_sent (user_id, device_id, request_id, created_ts) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+	return sqldb.Affected(tx.Exec(ctx, "INSERT INTO to_device_sent (user_id, device_id, request_id, created_ts) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
 		userID, deviceID, requestID, now))
 }
 
@@ -64,7 +64,7 @@ func (d *Database) DeleteToDevice(ctx context.Context, dev DeviceName, upTo int6
 func (d *Database) ToDevice(ctx context.Context, dev DeviceName, after, upTo int64, limit int) (out []api.ToDeviceMessage, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = nil
-		return each(ctx, tx, func(scan func(...any) error) error {
+		return tx.Each(ctx, func(scan func(...any) error) error {
 			var m api.ToDeviceMessage
 			var content string
 			err := scan(&m.Seq, &m.Sender, &m.Type, &content)
@@ -80,7 +80,7 @@ func (d *Database) ToDevice(ctx context.Context, dev DeviceName, after, upTo int
 // Inboxes returns the first and last Seq of the messages to a user's devices.
 func (d *Database) Inboxes(ctx context.Context, tx *sqldb.Tx, userID string) (map[string][2]int64, error) {
 	out := map[string][2]int64{}
-	err := each(ctx, tx, func(scan func(...any) error) error {
+	err := tx.Each(ctx, func(scan func(...any) error) error {
 		var device string
 		var seqs [2]int64
 		err := scan(&device, &seqs[0], &seqs[1])

@@ -37,7 +37,7 @@ type Verified struct {
 // Verify returns whose access token it is; false when it is unknown.
 func (d *Database) Verify(ctx context.Context, hash string) (v Verified, ok bool, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		ok, err = found(tx.QueryRow(ctx, `SELECT t.token_id, t.user_id, t.device_id, t.expires_ts, t.refresh_hash, coalesce(r.parent, ''),
+		ok, err = sqldb.Found(tx.QueryRow(ctx, `SELECT t.token_id, t.user_id, t.device_id, t.expires_ts, t.refresh_hash, coalesce(r.parent, ''),
 			coalesce(d.display_name, ''), a.admin, a.guest, a.locked, a.suspended, coalesce(n.value, ''), coalesce(p.value, '')
 			FROM access_tokens t JOIN accounts a ON a.user_id = t.user_id
 			LEFT JOIN devices d ON d.user_id = t.user_id AND d.device_id = t.device_id
@@ -55,7 +55,7 @@ func (d *Database) Verify(ctx context.Context, hash string) (v Verified, ok bool
 // TokenUser returns whose access token it is, within a transaction; "" when it
 // is unknown.
 func (d *Database) TokenUser(ctx context.Context, tx *sqldb.Tx, hash string) (userID string, err error) {
-	_, err = found(tx.QueryRow(ctx, "SELECT user_id FROM access_tokens WHERE hash = $1", hash).Scan(&userID))
+	_, err = sqldb.Found(tx.QueryRow(ctx, "SELECT user_id FROM access_tokens WHERE hash = $1", hash).Scan(&userID))
 	return userID, err
 }
 
@@ -67,7 +67,7 @@ func (d *Database) InsertRefreshToken(ctx context.Context, tx *sqldb.Tx, hash, u
 
 // RefreshToken returns whose refresh token it is; false when it is unknown.
 func (d *Database) RefreshToken(ctx context.Context, tx *sqldb.Tx, hash string) (userID, deviceID, parent string, ok bool, err error) {
-	ok, err = found(tx.QueryRow(ctx, "SELECT user_id, device_id, parent FROM refresh_tokens WHERE hash = $1", hash).Scan(&userID, &deviceID, &parent))
+	ok, err = sqldb.Found(tx.QueryRow(ctx, "SELECT user_id, device_id, parent FROM refresh_tokens WHERE hash = $1", hash).Scan(&userID, &deviceID, &parent))
 	return userID, deviceID, parent, ok, err
 }
 
@@ -130,7 +130,7 @@ func (d *Database) DeleteShortTokens(ctx context.Context, tx *sqldb.Tx, userID, 
 // UseShortToken returns whose short-lived token it is, and ends it; "" when it
 // is unknown or ran out.
 func (d *Database) UseShortToken(ctx context.Context, tx *sqldb.Tx, hash, kind string, now int64) (userID string, err error) {
-	_, err = found(tx.QueryRow(ctx, "DELETE FROM short_tokens WHERE hash = $1 AND kind = $2 AND expires_ts > $3 RETURNING user_id", hash, kind, now).Scan(&userID))
+	_, err = sqldb.Found(tx.QueryRow(ctx, "DELETE FROM short_tokens WHERE hash = $1 AND kind = $2 AND expires_ts > $3 RETURNING user_id", hash, kind, now).Scan(&userID))
 	return userID, err
 }
 
@@ -138,7 +138,7 @@ func (d *Database) UseShortToken(ctx context.Context, tx *sqldb.Tx, hash, kind s
 // ran out.
 func (d *Database) ShortToken(ctx context.Context, hash, kind string, now int64) (userID string, err error) {
 	err = d.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		_, err := found(tx.QueryRow(ctx, "SELECT user_id FROM short_tokens WHERE hash = $1 AND kind = $2 AND expires_ts > $3", hash, kind, now).Scan(&userID))
+		_, err := sqldb.Found(tx.QueryRow(ctx, "SELECT user_id FROM short_tokens WHERE hash = $1 AND kind = $2 AND expires_ts > $3", hash, kind, now).Scan(&userID))
 		return err
 	})
 	return userID, err

@@ -29,14 +29,9 @@ func (d *Database) PutWords(ctx context.Context, tx *sqldb.Tx, userID string, wo
 // Wordless returns users whose words are not known yet, at most limit.
 func (d *Database) Wordless(ctx context.Context, limit int) (out []string, err error) {
 	err = d.Read(ctx, func(tx *sqldb.Tx) error {
-		out = nil
-		return each(ctx, tx, func(scan func(...any) error) error {
-			var id string
-			err := scan(&id)
-			out = append(out, id)
-			return err
-		}, `SELECT user_id FROM accounts WHERE deactivated = $1
+		out, err = tx.Texts(ctx, `SELECT user_id FROM accounts WHERE deactivated = $1
 			AND NOT EXISTS (SELECT 1 FROM user_words WHERE user_words.user_id = accounts.user_id) ORDER BY user_id LIMIT $2`, false, limit)
+		return err
 	})
 	return out, err
 }
@@ -67,7 +62,7 @@ func (d *Database) FindUsers(ctx context.Context, words []string, after api.User
 	args = append(args, false, int64(after.Rank), after.UserID, limit)
 	err = d.Read(ctx, func(tx *sqldb.Tx) error {
 		out = nil
-		err := each(ctx, tx, func(scan func(...any) error) error {
+		err := tx.Each(ctx, func(scan func(...any) error) error {
 			var u api.FoundUser
 			err := scan(&u.UserID, &u.Rank)
 			out = append(out, u)

@@ -1,8 +1,6 @@
 package sqldbtest
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/rand"
 	"database/sql"
 	"errors"
@@ -10,20 +8,21 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	_ "github.com/lib/pq" // the driver
+
+	"github.com/matrix-org/dendrite/common/testserver"
 )
 
 // PostgreSQLServer is a running server.
 type PostgreSQLServer struct {
 	URL string // a superuser's
 	db  *sql.DB
-	end func() error // holds the pipe whose end is the server's
+	// running holds the pipe whose end is the server's; nil where it was given.
+	running *testserver.Server
 }
 
 // shared is the test binary's one server, started when it is needed first.
@@ -44,70 +43,18 @@ func Server(t testing.TB) *PostgreSQLServer {
 	return s
 }
 
-// script finds scripts/postgres from a package's folder.
-func script() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		path := filepath.Join(dir, "scripts", "postgres")
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("sqldbtest: there is no scripts/postgres above the test's folder")
-		}
-		dir = filepath.Dir(dir)
-	}
-}
-
-// start starts a server that ends when this process does, however it dies: then
-// the pipe that the script reads from has an end.
+// start starts a server that ends when this process does.
 func start() (*PostgreSQLServer, error) {
-	path, err := script()
+	running, err := testserver.Serve("postgres")
 	if err != nil {
 		return nil, err
 	}
-	_, url, end, err := serve(path)
+	s, err := connect(running.Said)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, running.End())
 	}
-	s, err := connect(url)
-	if err != nil {
-		return nil, errors.Join(err, end())
-	}
-	s.end = end
+	s.running = running
 	return s, nil
-}
-
-// serve runs scripts/postgres serve: end ends it.
-func serve(path string) (dir, url string, end func() error, err error) {
-	// Not a test's own folder: the server's user must be able to get there.
-	if dir, err = os.MkdirTemp("", "dendrite-postgres-"); err != nil {
-		return "", "", nil, err
-	}
-	cmd := exec.Command(path, "serve", dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt from the terminal is for us
-	var failure bytes.Buffer
-	cmd.Stderr = &failure
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return "", "", nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return "", "", nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return "", "", nil, err
-	}
-	url, err = bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		err = errors.Join(cmd.Wait(), os.RemoveAll(dir))
-		return "", "", nil, fmt.Errorf("sqldbtest: PostgreSQL does not start: %s: %w", strings.TrimSpace(failure.String()), err)
-	}
-	return dir, strings.TrimSpace(url), func() error { return errors.Join(in.Close(), cmd.Wait()) }, nil
 }
 
 func connect(url string) (*PostgreSQLServer, error) {
@@ -172,20 +119,20 @@ func DatabaseWith(t testing.TB, properties string) string {
 // it: see Control.
 func Private(t testing.TB) *Control {
 	t.Helper()
-	path, err := script()
+	path, err := testserver.Script("postgres")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, url, end, err := serve(path)
+	running, err := testserver.Serve("postgres")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := end(); err != nil {
+		if err := running.End(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &Control{URL: url, t: t, script: path, dir: dir}
+	return &Control{URL: running.Said, t: t, script: path, dir: running.Dir}
 }
 
 // Control is a server that a test stops and starts.

@@ -22,6 +22,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/matrix-org/dendrite/common/eventlog/kafka"
+	"github.com/matrix-org/dendrite/common/testserver"
 )
 
 // Variable names running brokers, separated by commas.
@@ -140,7 +141,7 @@ func (c *Cluster) Restart(node int) { c.call("start", node) }
 
 func (c *Cluster) call(what string, node int) {
 	c.t.Helper()
-	script, err := script()
+	script, err := testserver.Script("kafka")
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -153,25 +154,9 @@ func (c *Cluster) call(what string, node int) {
 	c.t.Logf("%s of node %d took %v", what, node, time.Since(began))
 }
 
-// script finds scripts/kafka from the root of the module.
-func script() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for at := dir; ; at = filepath.Dir(at) {
-		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
-			return filepath.Join(at, "scripts", "kafka"), nil
-		}
-		if at == filepath.Dir(at) {
-			return "", fmt.Errorf("no go.mod above %s", dir)
-		}
-	}
-}
-
 // run runs the script's run. The pipe to its stdin is what keeps the brokers.
 func run(dir string, options ...string) (_ *running, err error) {
-	path, err := script()
+	path, err := testserver.Script("kafka")
 	if err != nil {
 		return nil, err
 	}
