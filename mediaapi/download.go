@@ -12,7 +12,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
-	"github.com/matrix-org/dendrite/mediaapi/api"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/mediaapi/blobs"
 	"github.com/matrix-org/dendrite/mediaapi/storage"
 )
@@ -48,7 +48,7 @@ func (s *Server) serve(r *httpapi.Request, caching string) (any, error) {
 func (s *Server) find(r *httpapi.Request, old bool) (*storage.Media, error) {
 	ref := storage.Ref{Server: r.PathValue("serverName"), ID: r.PathValue("mediaId")}
 	missing := matrixerror.NotFound("There is no such media")
-	if !api.Valid(ref.Server, ref.ID) {
+	if !gomatrixserverlib.ValidServerName(ref.Server) || !gomatrixserverlib.ValidMediaID(ref.ID) {
 		return nil, missing
 	}
 	wait, err := r.QueryInt("timeout_ms", 20_000)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/mediaapi/api"
 	"github.com/matrix-org/dendrite/mediaapi/storage"
 )
@@ -451,8 +452,8 @@ func TestURIs(t *testing.T) {
 		"mxc://example.org/": false, "mxc:///x": false, "mxc://example.org/../x": false, "mxc://example.org/x/y": false, "mxc://exa mple/x": false,
 		"http://example.org/x": false, "mxc://example.org/x?y": false, "mxc://example.org/" + strings.Repeat("x", 300): false,
 	} {
-		if _, _, ok := api.ParseURI(uri); ok != want {
-			t.Errorf("%s: %v", uri, ok)
+		if _, _, err := gomatrixserverlib.ParseMXC(uri); (err == nil) != want {
+			t.Errorf("%s: %v", uri, err)
 		}
 	}
 	found := api.FindURIs(`{"content":{"url":"mxc://a/b","info":{"thumbnail_url":"mxc://a/c"},"body":"mxc://a/b <img src='mxc://d/e'> mxc:// mxc://f"}}`)

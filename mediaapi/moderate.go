@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/mediaapi/api"
 	"github.com/matrix-org/dendrite/mediaapi/storage"
 )
@@ -26,7 +27,7 @@ func Select(sel api.Selection) (out storage.Selection, err error) {
 		return out, matrixerror.InvalidParam("There are more than %d URIs", maxSelected)
 	}
 	for _, uri := range sel.URIs {
-		if server, id, ok := api.ParseURI(uri); ok {
+		if server, id, err := gomatrixserverlib.ParseMXC(uri); err == nil {
 			out.Refs = append(out.Refs, storage.Ref{Server: server, ID: id})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/mediaapi/api"
 	"github.com/matrix-org/dendrite/mediaapi/storage"
 )
@@ -113,7 +114,7 @@ func (s *Server) uploadTo(r *httpapi.Request) (any, error) {
 	}
 	m.Ref = storage.Ref{Server: r.PathValue("serverName"), ID: r.PathValue("mediaId")}
 	row, ok, err := storage.Media{}, false, error(nil)
-	if m.Server == s.serverName && api.Valid(m.Server, m.ID) {
+	if m.Server == s.serverName && gomatrixserverlib.ValidMediaID(m.ID) {
 		row, ok, err = s.db.Media(r.Context(), m.Ref)
 	}
 	switch {

@@ -28,7 +28,7 @@ import (
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	directory "github.com/matrix-org/dendrite/directoryapi/api"
-	"github.com/matrix-org/dendrite/mediaapi/api"
+	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/mediaapi/blobs/blobstest"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
@@ -194,7 +194,7 @@ func (i *instance) up(token, contentType, filename string, data []byte) string {
 	}
 	v := i.answer(i.ask(token, "POST", path, bytes.NewReader(data), "Content-Type", contentType))
 	uri, _ := v["content_uri"].(string)
-	if _, _, ok := api.ParseURI(uri); !ok {
+	if _, _, err := gomatrixserverlib.ParseMXC(uri); err != nil {
 		i.w.Fatalf("the URI is %v", v)
 	}
 	return strings.TrimPrefix(uri, "mxc:/")

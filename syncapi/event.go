@@ -110,8 +110,3 @@ func (e *event) size() int64 {
 	}
 	return n
 }
-
-// isTarget tells whether the event is the user's own member event.
-func (e *event) isTarget(userID string) bool {
-	return e.Type() == "m.room.member" && e.StateKeyEquals(userID)
-}

@@ -86,27 +86,6 @@ const scheme = "mxc://"
 // URI is the mxc:// URI of media.
 func URI(server, mediaID string) string { return scheme + server + "/" + mediaID }
 
-// maxMediaID bounds the IDs of media, in bytes.
-const maxMediaID = 255
-
-// ParseURI reads an mxc:// URI; false for what is none. Nothing that it lets through
-// can name another file or host.
-// spec: client-server-api §content-repo-security-considerations
-func ParseURI(uri string) (server, mediaID string, ok bool) {
-	rest, ok := strings.CutPrefix(uri, scheme)
-	if !ok {
-		return "", "", false
-	}
-	server, mediaID, ok = strings.Cut(rest, "/")
-	return server, mediaID, ok && Valid(server, mediaID)
-}
-
-// Valid tells whether these can be the parts of an mxc:// URI.
-func Valid(server, mediaID string) bool {
-	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
-	return mediaID != "" && len(mediaID) <= maxMediaID && strings.Trim(mediaID, allowed) == "" && gomatrixserverlib.ValidServerName(server)
-}
-
 // FindURIs returns the mxc:// URIs that stand in a text, such as an event, each once.
 func FindURIs(text string) (out []string) {
 	seen := map[string]bool{}
@@ -121,7 +100,7 @@ func FindURIs(text string) (out []string) {
 		}
 		text = rest
 		if uri := scheme + rest[:end]; !seen[uri] {
-			if _, _, ok := ParseURI(uri); ok {
+			if _, _, err := gomatrixserverlib.ParseMXC(uri); err == nil {
 				seen[uri] = true
 				out = append(out, uri)
 			}
