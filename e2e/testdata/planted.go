@@ -4,6 +4,7 @@ package planted
 
 import (
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 )
@@ -27,10 +28,14 @@ func If[T any](name string, has T) (none T) {
 }
 
 // StopAt stops the process by SIGSTOP in a place, where the file exists that
-// DENDRITE_TEST_STOP and the place's name make; it removes the file first.
+// DENDRITE_TEST_STOP and the place's name make; it removes the file first. The
+// signal is sent to the thread: sent to the process another thread may take it,
+// and this one would go on until that one has its turn.
 func StopAt(place string) {
 	if stop != "" && os.Remove(stop+"."+place) == nil {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		_ = syscall.Tgkill(os.Getpid(), syscall.Gettid(), syscall.SIGSTOP)
 	}
 }
 
