@@ -101,6 +101,35 @@ func unavailable(t *testing.T, res *http.Response, body string) {
 	}
 }
 
+// TestConnectionsAreKept: those of requests that may be sent again, and not those
+// of others, nor of bodies that an instance may not read.
+func TestConnectionsAreKept(t *testing.T) {
+	n := proxyTo(t, func(string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			fmt.Fprintf(w, "%s %v", r.RemoteAddr, r.Close)
+		})
+	})
+	const requests = 40 // more than nginx has processes
+	for _, c := range []struct {
+		method string
+		body   int
+		kept   bool
+	}{{"GET", 0, true}, {"PUT", 100, true}, {"DELETE", 0, true}, {"POST", 100, false}, {"POST", 0, false}, {"PUT", 200_000, false}} {
+		seen := map[string]bool{}
+		for range requests {
+			res, got := n.call(t, c.method, "/_matrix/client/v3/x", make([]byte, c.body))
+			if res.StatusCode != http.StatusOK || strings.HasSuffix(got, "true") == c.kept {
+				t.Fatalf("%s: %s %s", c.method, res.Status, got)
+			}
+			seen[got] = true
+		}
+		if kept := len(seen) < requests; kept != c.kept {
+			t.Errorf("%s of %d bytes: %d connections for %d requests", c.method, c.body, len(seen), requests)
+		}
+	}
+}
+
 func TestAnswersComeAsTheyAreWritten(t *testing.T) {
 	read := make(chan struct{})
 	n := proxyTo(t, func(string) http.Handler {

@@ -52,8 +52,13 @@ func (s *Services) WriteProxy(c *Cluster, at ProxyAt) (arguments []string, err e
 	return []string{"-e", "stderr", "-p", dir, "-c", filepath.Join(dir, "nginx.conf"), "-g", "daemon off;"}, nil
 }
 
+// keptConnections are those that each of nginx's processes keeps open to a role's
+// instances.
+const keptConnections = 128
+
 // upstreams is a roles.conf with addresses instead of a name server. As there,
-// nginx does not remember which instance is gone.
+// nginx does not remember which instance is gone. Of each role there are two, with
+// connections that are kept and without: see nginx.conf.
 func (s *Services) upstreams(c *Cluster) string {
 	var b strings.Builder
 	for _, role := range s.Roles() {
@@ -61,12 +66,17 @@ func (s *Services) upstreams(c *Cluster) string {
 		if len(instances) == 0 {
 			continue
 		}
-		fmt.Fprintf(&b, "upstream %s {\n", role)
-		for _, i := range instances {
-			fmt.Fprintf(&b, "    server %s max_fails=0;\n", i.Addresses[publicPort])
+		for _, kept := range []string{"", "-kept"} {
+			fmt.Fprintf(&b, "upstream %s%s {\n", role, kept)
+			for _, i := range instances {
+				fmt.Fprintf(&b, "    server %s max_fails=0;\n", i.Addresses[publicPort])
+			}
+			if kept != "" {
+				fmt.Fprintf(&b, "    keepalive %d;\n", keptConnections)
+			}
+			b.WriteString("}\n")
 		}
-		b.WriteString("}\n")
 	}
-	b.WriteString("map $role $place {\n    default $role;\n}\n")
+	b.WriteString("map $keeps $place {\n    default $role;\n    yes $role-kept;\n}\n")
 	return b.String()
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -149,7 +148,7 @@ func (s *Server) write(ctx context.Context, tx *sqldb.Tx, changes []change) (map
 	for partition, seq := range s.applied {
 		seqs[partition] = max(seqs[partition], seq)
 	}
-	moved, d := map[int]bool{}, newDraft()
+	moved, d := map[int]int64{}, newDraft()
 	for i := range changes {
 		c := &changes[i]
 		last := seqs[c.partition]
@@ -163,15 +162,13 @@ func (s *Server) write(ctx context.Context, tx *sqldb.Tx, changes []change) (map
 			return nil, err
 		}
 		seqs[c.partition] = c.seq
-		moved[c.partition] = true
+		moved[c.partition] = c.seq
 	}
 	if err := s.flush(ctx, tx, d); err != nil {
 		return nil, err
 	}
-	for _, partition := range slices.Sorted(maps.Keys(moved)) {
-		if err := s.db.PutPosition(ctx, tx, partition, seqs[partition]); err != nil {
-			return nil, err
-		}
+	if err := s.db.PutPositionsTx(ctx, tx, moved); err != nil {
+		return nil, err
 	}
 	return seqs, nil
 }

@@ -92,7 +92,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	exclusive, ok := deps.Log.(eventlog.Exclusive)
 	s.sole = ok && exclusive.Exclusive()
 	s.consumer, err = consumer.New(ctx, consumer.Options{
-		Name: "directory", Topic: topic, Derived: true, Gather: 5 * time.Millisecond,
+		Name: "directory", Topic: topic, Derived: true, Gather: 10 * time.Millisecond,
 		Log: deps.Log, DB: deps.DB, Logger: logger, Metrics: deps.Metrics, Rebuild: s.rebuild,
 	})
 	if err != nil {

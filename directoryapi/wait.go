@@ -19,7 +19,7 @@ const lookInterval = 20 * time.Millisecond
 
 // tellInterval bounds how often an instance that passes over records, which
 // mean nothing to the view, tells the others by the database how far it is.
-const tellInterval = 25 * time.Millisecond
+const tellInterval = 50 * time.Millisecond
 
 // tellSkipped stores how far the view is without an effect, until ctx is done:
 // the others wait for it, and no other batch may come soon. It is ahead of the

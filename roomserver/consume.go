@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -59,18 +60,13 @@ func (s *Server) consume(ctx context.Context, records *consumer.Batch) error {
 	if err := s.prefetch(ctx, b); err != nil {
 		return err
 	}
-	workers, workCtx := errgroup.WithContext(ctx)
-	workers.SetLimit(runtime.GOMAXPROCS(0))
-	for _, w := range b.works {
-		workers.Go(func() error { return s.work(workCtx, w) })
-	}
-	if err := workers.Wait(); err != nil {
+	if err := parallel(ctx, len(b.works), func(ctx context.Context, i int) error { return s.work(ctx, b.works[i]) }); err != nil {
 		return err
 	}
 	b.inOrder()
 	positions := s.heads.get()
 	b.number(positions)
-	if err := s.finish(b); err != nil {
+	if err := s.finish(ctx, b); err != nil {
 		return err
 	}
 	if err := s.adopt(ctx, b); err != nil {
@@ -83,6 +79,36 @@ func (s *Server) consume(ctx context.Context, records *consumer.Batch) error {
 	s.publish(ctx, b)
 	s.progress.advance(records.Records)
 	return nil
+}
+
+// worthwhile is how many rooms, or events, are worth a goroutine: to wake a thread
+// for it is not free either.
+const worthwhile = 3
+
+// parallel calls f for each of n things, on as many goroutines as are worthwhile.
+func parallel(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+	workers := min(runtime.GOMAXPROCS(0), n/worthwhile)
+	if workers <= 1 {
+		for i := range n {
+			if err := f(ctx, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var next atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for range workers {
+		group.Go(func() error {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				if err := f(ctx, i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 // decode reads the records, finds those that were accepted before, and sorts

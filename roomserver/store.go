@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -17,24 +14,17 @@ import (
 // finish does what needs no order: it signs events and encodes what is
 // published of them. Signatures are not part of event IDs, so the chain did not
 // wait for them.
-func (s *Server) finish(b *batch) error {
+func (s *Server) finish(ctx context.Context, b *batch) error {
 	var all []*staged
 	for _, in := range b.inputs {
 		all = append(all, in.staged...)
 	}
-	workers := runtime.GOMAXPROCS(0)
-	var group errgroup.Group
-	for n := range workers {
-		group.Go(func() error {
-			for i := n; i < len(all); i += workers {
-				if err := s.finishOne(all[i]); err != nil {
-					return fmt.Errorf("roomserver: %s: %w", all[i].output.EventID, err)
-				}
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
+	if err := parallel(ctx, len(all), func(_ context.Context, i int) error {
+		if err := s.finishOne(all[i]); err != nil {
+			return fmt.Errorf("roomserver: %s: %w", all[i].output.EventID, err)
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
 	for _, w := range b.works {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,17 +19,16 @@ import (
 )
 
 const (
-	// readBytes bounds what is read of a partition at once.
-	readBytes = 256 << 10
-	// batchReads bounds how many reads are applied together.
+	// batchReads is of how many partitions reads are applied together; one read
+	// more may be.
 	batchReads = 64
-	// flushEvery and flushRecords say how far the offsets in the database may lag.
-	flushEvery   = 200 * time.Millisecond
+	// flushEvery and flushRecords say how far the offsets in the database may lag:
+	// a restart, and who takes a partition over, reads as much again. Each flush is
+	// a transaction on every instance.
+	flushEvery   = time.Second
 	flushRecords = 2000
 	// maxHeld bounds the records of a partition that wait for an earlier one.
 	maxHeld = 10_000
-	// retryRead is the pause after a failed read.
-	retryRead = time.Second
 )
 
 // source is a partition of one of the topics read.
@@ -72,7 +72,7 @@ type consumer struct {
 	log     eventlog.Log
 	view    *view
 	sources []*source
-	in      chan batch
+	in      chan []batch
 	// unflushed counts records applied since the offsets were stored.
 	unflushed int
 	// leases say whose rows this instance writes; nil where there is no other
@@ -83,7 +83,7 @@ type consumer struct {
 
 // newConsumer finds where to go on in each partition, or says why it cannot.
 func newConsumer(ctx context.Context, log eventlog.Log, v *view, topics []eventlog.TopicInfo, leases *lease.Manager) (*consumer, error) {
-	c := &consumer{log: log, view: v, in: make(chan batch), leases: leases}
+	c := &consumer{log: log, view: v, in: make(chan []batch), leases: leases}
 	for _, t := range topics {
 		offsets, err := v.store.Offsets(ctx, t.Name)
 		if err != nil {
@@ -247,19 +247,25 @@ func (c *consumer) run(ctx context.Context) error {
 // follow reads and applies until ctx is done.
 func (c *consumer) follow(ctx context.Context) error {
 	reading, stop := context.WithCancel(ctx)
-	defer stop()
-	done := make(chan struct{})
-	for _, s := range c.sources {
-		go func(s *source, next int64) {
-			c.read(reading, s, next)
-			done <- struct{}{}
-		}(s, s.next)
+	var readers sync.WaitGroup
+	if many, ok := c.log.(eventlog.MultiReader); ok {
+		byTopic := map[string][]*source{}
+		for _, s := range c.sources {
+			byTopic[s.topic] = append(byTopic[s.topic], s)
+		}
+		for _, sources := range byTopic {
+			r := newLogReader(c, sources)
+			readers.Go(func() { r.run(reading, many) })
+		}
+	} else {
+		for _, s := range c.sources {
+			r := newLogReader(c, []*source{s})
+			readers.Go(func() { r.each(reading) })
+		}
 	}
 	err := c.applyAll(ctx)
 	stop()
-	for range c.sources {
-		<-done
-	}
+	readers.Wait()
 	return err
 }
 
@@ -298,39 +304,6 @@ func (c *consumer) upkeep(ctx context.Context) error {
 	return nil
 }
 
-// read hands over what a partition holds from the offset on.
-func (c *consumer) read(ctx context.Context, s *source, next int64) {
-	for ctx.Err() == nil {
-		records, err := c.log.Read(ctx, s.topic, s.partition, next, readBytes)
-		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, eventlog.ErrClosed) {
-				return
-			}
-			c.view.log.WithError(err).WithField("topic", s.topic).WithField("partition", s.partition).Error("Cannot read log")
-			pause(ctx, retryRead)
-			continue
-		}
-		if len(records) == 0 {
-			continue
-		}
-		next = records[len(records)-1].Offset + 1
-		select {
-		case c.in <- batch{s, records}:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
 // applyAll applies what is read, as much at once as there is.
 func (c *consumer) applyAll(ctx context.Context) error {
 	tick := time.NewTicker(flushEvery)
@@ -358,14 +331,14 @@ func (c *consumer) applyAll(ctx context.Context) error {
 			if err = c.upkeep(ctx); err == nil {
 				continue
 			}
-		case b := <-c.in:
-			batches = append(batches, b)
+		case read := <-c.in:
+			batches = append(batches, read...)
 		}
 	more:
 		for err == nil && len(batches) < batchReads {
 			select {
-			case b := <-c.in:
-				batches = append(batches, b)
+			case read := <-c.in:
+				batches = append(batches, read...)
 			default:
 				break more
 			}

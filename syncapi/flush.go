@@ -59,17 +59,9 @@ func (c *consumer) flushOnce(ctx context.Context, f *flushing) (lost *source, er
 		return nil, nil
 	}
 	if c.leases != nil {
-		rows.Fence = func(ctx context.Context, tx *sqldb.Tx) error {
-			for _, s := range sources {
-				lost = nil
-				if err := c.leases.Commit(ctx, tx, s.lease, s.lease.TopicID, s.lease.NextOffset); err != nil {
-					if errors.Is(err, lease.ErrFenced) {
-						lost = s
-					}
-					return fmt.Errorf("syncapi: %w", err)
-				}
-			}
-			return nil
+		rows.Fence = func(ctx context.Context, tx *sqldb.Tx) (err error) {
+			lost, err = c.fence(ctx, tx, sources)
+			return err
 		}
 	}
 	err = v.store.Apply(ctx, &rows)
@@ -92,6 +84,32 @@ func (c *consumer) flushOnce(ctx context.Context, f *flushing) (lost *source, er
 		c.unflushed = 0
 	}
 	return nil, nil
+}
+
+// fence makes sure, in the transaction that writes them, that the rows of the
+// sources are still this instance's to write; else it returns one that is not.
+func (c *consumer) fence(ctx context.Context, tx *sqldb.Tx, sources []*source) (lost *source, err error) {
+	byTopic := map[string][]lease.Consumed{}
+	for _, s := range sources {
+		byTopic[s.lease.TopicID] = append(byTopic[s.lease.TopicID], lease.Consumed{Lease: s.lease, Next: s.lease.NextOffset})
+	}
+	for topicID, all := range byTopic {
+		if err = c.leases.CommitAll(ctx, tx, topicID, all); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, lease.ErrFenced) {
+		return nil, err
+	}
+	for _, s := range sources { // which is it?
+		if err := c.leases.Commit(ctx, tx, s.lease, s.lease.TopicID, s.lease.NextOffset); err != nil {
+			if errors.Is(err, lease.ErrFenced) {
+				return s, fmt.Errorf("syncapi: %w", err)
+			}
+			return nil, fmt.Errorf("syncapi: %w", err)
+		}
+	}
+	return nil, fmt.Errorf("syncapi: %w", err)
 }
 
 // collect gathers rows, and an offset for each of the sources that it returns.

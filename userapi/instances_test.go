@@ -250,6 +250,42 @@ func TestPublishedWhenTold(t *testing.T) {
 	})
 }
 
+// TestTokensAreKnownFor: what is said of a token counts elsewhere no longer than
+// here, where there are instances that may end its session, and no longer than it.
+func TestTokensAreKnownFor(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		alone := w.server()
+		session := w.signUp(alone, alice)
+		verify := func(s *Server) int64 {
+			res, err := s.verifyToken(t.Context(), &api.VerifyTokenRequest{Token: session.AccessToken})
+			w.check(err)
+			return res.KnownFor
+		}
+		for range 2 { // read, then known
+			if got := verify(alone); got != 0 {
+				t.Errorf("alone: %d ms", got)
+			}
+		}
+		all, _ := w.together(2)
+		for range 2 {
+			for _, s := range all {
+				testwait.Until(t, "it is not certain for any time", func() bool { return verify(s) > 0 })
+				if got := verify(s); got > knownFor.Milliseconds() {
+					t.Errorf("together: %d ms", got)
+				}
+			}
+		}
+		now := time.Now()
+		token := &cachedToken{until: now.Add(time.Minute), expiresTS: now.UnixMilli() + 20}
+		if got := token.knownFor(now, now.Add(knownFor)); got > 20 {
+			t.Errorf("a token that ends in 20 ms: %d ms", got)
+		}
+		if got := token.knownFor(now.Add(time.Second), now.Add(knownFor)); got != 0 {
+			t.Errorf("a token that has ended: %d ms", got)
+		}
+	})
+}
+
 // TestWrongPasswordsEverywhere: instances count together.
 func TestWrongPasswordsEverywhere(t *testing.T) {
 	engines(t, func(t *testing.T, w *world) {

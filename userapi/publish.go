@@ -30,7 +30,7 @@ const (
 	// pollEvery that between looks for what other instances wrote, of which they
 	// tell: a hint may be lost.
 	publishRetry = time.Second
-	pollEvery    = 100 * time.Millisecond
+	pollEvery    = 500 * time.Millisecond
 	// leaveTimeout bounds the handing over of partitions at the end.
 	leaveTimeout = 5 * time.Second
 )

@@ -56,13 +56,13 @@ func newTokenCache(most int) *tokenCache {
 	return &tokenCache{max: most, byKey: map[[sha256.Size]byte]*cachedToken{}, users: map[string]map[[sha256.Size]byte]struct{}{}}
 }
 
-func (c *tokenCache) get(key [sha256.Size]byte, now time.Time) (t *cachedToken, epoch int64) {
+func (c *tokenCache) get(key [sha256.Size]byte, now time.Time) (t *cachedToken, epoch int64, current time.Time) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if t = c.byKey[key]; t != nil && (now.After(t.until) || !c.current.IsZero() && time.Now().After(c.current)) {
 		t = nil
 	}
-	return t, c.epoch
+	return t, c.epoch, c.current
 }
 
 // follow forgets the tokens of users, or all of them, and makes what is left
@@ -129,7 +129,7 @@ func (c *tokenCache) forgetLocked(userID string) {
 func (s *Server) verifyToken(ctx context.Context, r *api.VerifyTokenRequest) (*api.VerifyTokenResponse, error) {
 	key := sha256.Sum256([]byte(r.Token))
 	now := s.now()
-	t, epoch := s.tokens.get(key, now)
+	t, epoch, current := s.tokens.get(key, now) // current before the token is looked up
 	var profile *httpapi.Profile
 	if t == nil {
 		var err error
@@ -143,12 +143,22 @@ func (s *Server) verifyToken(ctx context.Context, r *api.VerifyTokenRequest) (*a
 		e.SoftLogout = true
 		return nil, e
 	}
-	if profile == nil {
-		return t.res, nil
+	res := *t.res
+	res.Device.Profile, res.KnownFor = profile, t.knownFor(now, current)
+	return &res, nil
+}
+
+// knownFor is for how many milliseconds what is known of a token counts, wherever
+// it is known: no longer than in this cache.
+func (t *cachedToken) knownFor(now, current time.Time) int64 {
+	if current.IsZero() {
+		return 0
 	}
-	fresh := *t.res
-	fresh.Device.Profile = profile
-	return &fresh, nil
+	left := min(time.Until(current), t.until.Sub(now)).Milliseconds()
+	if t.expiresTS != 0 {
+		left = min(left, t.expiresTS-now.UnixMilli())
+	}
+	return max(left, 0)
 }
 
 // loadToken reads a token, and ends the one that it replaces. With it comes the

@@ -97,7 +97,7 @@ func (p *process) open(ctx context.Context, specs []spec) error {
 	if w.caller, err = p.connect(w); err != nil {
 		return err
 	}
-	if p.log, err = openLog(ctx, p.config, p.logger, p.registry); err != nil {
+	if p.log, err = openLog(ctx, p.config, specs, p.logger, p.registry); err != nil {
 		return err
 	}
 	w.log = p.log

@@ -2,6 +2,7 @@ package roles
 
 import (
 	"context"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
@@ -69,32 +70,35 @@ type spec struct {
 	// no log can restore it.
 	store   string
 	durable bool
-	make    func(context.Context, *world, *sqldb.DB) (Role, error)
+	// gather is how long what it reads and writes of a log that others share may
+	// wait for more to come with it, while much does; kafka.Options.Gather.
+	gather time.Duration
+	make   func(context.Context, *world, *sqldb.DB) (Role, error)
 }
 
 // table is every role there is: what it reads and writes stands in its doc.go.
 func table() []spec {
 	return []spec{
 		roomServer,
-		{"user-api", userapiapi.Service, false, "userapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+		{"user-api", userapiapi.Service, false, "userapi", true, 5 * time.Millisecond, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
 			return userapi.New(ctx, userapi.Deps{Config: w.config.UserAPI, NoPresence: !w.config.Presence.Enabled, WrongPasswords: w.config.RateLimiting.WrongPasswords(), ServerName: w.config.Global.ServerName,
 				Log: w.log, DB: db, Caller: w.caller, Logger: w.logger, Metrics: w.metrics})
 		}},
-		{"directory-api", directoryapiapi.Service, false, "directoryapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+		{"directory-api", directoryapiapi.Service, false, "directoryapi", true, 5 * time.Millisecond, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
 			return directoryapi.New(ctx, directoryapi.Deps{Config: w.config.Directory, ServerName: w.config.Global.ServerName,
 				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
-		{"sync-api", syncapiapi.Service, true, "syncapi", false, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+		{"sync-api", syncapiapi.Service, true, "syncapi", false, 15 * time.Millisecond, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
 			return syncapi.New(ctx, syncapi.Deps{Config: w.config.SyncAPI, ServerName: w.config.Global.ServerName,
 				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
-		{"client-api", "", true, "", false, func(ctx context.Context, w *world, _ *sqldb.DB) (Role, error) {
+		{"client-api", "", true, "", false, 6 * time.Millisecond, func(ctx context.Context, w *world, _ *sqldb.DB) (Role, error) {
 			return clientapi.New(ctx, clientapi.Deps{Config: w.config.ClientAPI, Global: w.config.Global, Registration: w.config.Registration, ServerName: w.config.Global.ServerName, Keys: w.keys,
 				Log: w.log, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
-		{"federation-api", "", true, "", false, absent},
-		{"federation-sender", "", false, "", false, absent},
-		{"media-api", mediaapiapi.Service, true, "mediaapi", true, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+		{"federation-api", "", true, "", false, 0, absent},
+		{"federation-sender", "", false, "", false, 0, absent},
+		{"media-api", mediaapiapi.Service, true, "mediaapi", true, 0, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
 			return mediaapi.New(ctx, mediaapi.Deps{Config: w.config.MediaAPI, ServerName: w.config.Global.ServerName, DataDir: w.config.Global.DataDir,
 				Denied: w.config.Federation.Denied(), DB: db, Caller: w.caller, Logger: w.logger, Metrics: w.metrics})
 		}},
@@ -113,7 +117,7 @@ func (nothing) Run(ctx context.Context) error {
 	return nil
 }
 
-var roomServer = spec{"room-server", roomserverapi.Service, false, "roomserver", false, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+var roomServer = spec{"room-server", roomserverapi.Service, false, "roomserver", false, 0, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
 	return roomserver.New(ctx, roomserver.Deps{Config: w.config.RoomServer, ServerName: w.config.Global.ServerName, Keys: w.keys,
 		Log: w.log, DB: db, Address: w.address, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 }}

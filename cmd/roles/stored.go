@@ -35,7 +35,7 @@ func (s *Stored) open(ctx context.Context, c *config.Dendrite, logger *logrus.Lo
 		return err
 	}
 	if withLog {
-		log, err := openLog(ctx, c, logrus.NewEntry(logger), telemetry.NewRegistry())
+		log, err := openLog(ctx, c, nil, logrus.NewEntry(logger), telemetry.NewRegistry())
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package roles
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -28,7 +29,7 @@ type log interface {
 
 // openLog opens the log that the configuration says, and waits for brokers that
 // are away.
-func openLog(ctx context.Context, c *config.Dendrite, logger *logrus.Entry, metrics prometheus.Registerer) (log, error) {
+func openLog(ctx context.Context, c *config.Dendrite, specs []spec, logger *logrus.Entry, metrics prometheus.Registerer) (log, error) {
 	k := &c.EventLog.Kafka
 	if len(k.Brokers) == 0 {
 		embedded, err := eventlog.OpenEmbedded(ctx, filepath.Join(c.Global.DataDir, "log.db"), eventlog.EmbeddedOptions{})
@@ -38,7 +39,7 @@ func openLog(ctx context.Context, c *config.Dendrite, logger *logrus.Entry, metr
 		return embedded, nil
 	}
 	options := kafka.Options{Brokers: k.Brokers, TopicPrefix: k.TopicPrefix, ReplicationFactor: int16(k.ReplicationFactor),
-		AppendTimeout: k.AppendTimeout, Logger: logger, Metrics: metrics}
+		AppendTimeout: k.AppendTimeout, Gather: gather(specs), Logger: logger, Metrics: metrics}
 	if k.SASLMechanism != "" {
 		options.SASL = &kafka.SASL{Mechanism: k.SASLMechanism, User: k.SASLUsername, Password: k.SASLPassword}
 	}
@@ -59,6 +60,14 @@ func openLog(ctx context.Context, c *config.Dendrite, logger *logrus.Entry, metr
 		}
 	}
 	return persist(ctx, logger, "Kafka", func() (log, error) { return kafka.Open(ctx, options) })
+}
+
+// gather is how long all of the roles can wait.
+func gather(specs []spec) time.Duration {
+	if len(specs) == 0 {
+		return 0
+	}
+	return slices.MinFunc(specs, func(a, b spec) int { return cmp.Compare(a.gather, b.gather) }).gather
 }
 
 // keepsFiles tells whether the log or one of the roles' stores is a file here.

@@ -48,9 +48,12 @@ type Options struct {
 	// 4 MiB. A single record may be larger.
 	MaxRecords int
 	MaxBytes   int
-	// Gather is a pause before a batch, for more records to come, where the one
-	// before had several: a batch costs most of what one record does. Who comes
-	// alone never waits. It is for logs that other processes share.
+	// Gather is a pause before a batch, for more records to come, where those before
+	// had several: a batch costs most of what one record does. An instance that has
+	// a part of the partitions gets as small a part of the records, and pauses for
+	// as much longer (up to maxGather), so that all instances together make no more
+	// batches than one would. Who comes alone never waits. It is for logs that other
+	// processes share.
 	Gather time.Duration
 	// OnAcquire is called before the first batch of a partition that this
 	// instance takes (design rule 4: publish what is missing), and again when it
@@ -96,8 +99,8 @@ type Consumer struct {
 	// first is the partition that the next batch begins with, so that each has
 	// its turn.
 	first int
-	// several tells that the last batch had more than one record.
-	several bool
+	// recent is about how many records the last batches had.
+	recent float64
 	// trimmed is how far the log may drop, by the last safe point.
 	trimmed map[int]int64
 	// reports end before Run does; one at a time.

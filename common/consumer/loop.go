@@ -34,12 +34,7 @@ func (c *Consumer) loop(ctx context.Context, handle Handler) error {
 		if err := c.reconcile(ctx); err != nil {
 			return err
 		}
-		if c.several && !c.sole && c.o.Gather > 0 {
-			select {
-			case <-time.After(c.o.Gather):
-			case <-ctx.Done():
-			}
-		}
+		c.gather(ctx)
 		read, err := c.read(ctx, changed)
 		if err != nil {
 			return err
@@ -48,12 +43,40 @@ func (c *Consumer) loop(ctx context.Context, handle Handler) error {
 			continue
 		}
 		b := c.newBatch(read)
-		c.several = len(b.Records) > 1
+		c.recent += (float64(len(b.Records)) - c.recent) / 4
 		if err := c.handle(ctx, handle, b); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+const (
+	// several is how many records recent batches must have had for a pause.
+	several = 1.25
+	// maxGather bounds the pause.
+	maxGather = 20 * time.Millisecond
+)
+
+// gather is the pause before a batch, where there is one.
+func (c *Consumer) gather(ctx context.Context) {
+	wait := c.pause()
+	if wait == 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (c *Consumer) pause() time.Duration {
+	if c.o.Gather == 0 || c.sole || c.recent < several || len(c.owned) == 0 {
+		return 0
+	}
+	return min(c.o.Gather*time.Duration(c.o.Topic.Partitions)/time.Duration(len(c.owned)), maxGather)
 }
 
 // reconcile makes owned what the leases say, gives surplus back and prepares

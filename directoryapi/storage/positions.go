@@ -46,14 +46,20 @@ func (d *Database) PositionsTx(ctx context.Context, tx *sqldb.Tx) (map[int]int64
 
 // PutPositions writes the positions of partitions.
 func (d *Database) PutPositions(ctx context.Context, seqs map[int]int64) error {
-	return d.db.Write(ctx, func(tx *sqldb.Tx) error {
-		for _, partition := range slices.Sorted(maps.Keys(seqs)) {
-			if err := d.PutPosition(ctx, tx, partition, seqs[partition]); err != nil {
-				return err
-			}
-		}
+	if len(seqs) == 0 {
 		return nil
-	})
+	}
+	return d.db.Write(ctx, func(tx *sqldb.Tx) error { return d.PutPositionsTx(ctx, tx, seqs) })
+}
+
+// PutPositionsTx is PutPositions within a transaction.
+func (d *Database) PutPositionsTx(ctx context.Context, tx *sqldb.Tx, seqs map[int]int64) error {
+	var rows [][]any
+	for _, partition := range slices.Sorted(maps.Keys(seqs)) {
+		rows = append(rows, []any{partition, seqs[partition]})
+	}
+	_, err := tx.ExecMany(ctx, upsertPosition, []int{1}, rows)
+	return err
 }
 
 // ResetPosition sets a partition's position, to a lower one too.

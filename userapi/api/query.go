@@ -12,7 +12,8 @@ const Service = "userapi"
 
 // The methods that other components call.
 var (
-	// VerifyToken is asked for each request: 401 M_UNKNOWN_TOKEN when unknown,
+	// VerifyToken is asked for each request, unless the answer to an earlier one is
+	// certain still: 401 M_UNKNOWN_TOKEN when unknown,
 	// with soft_logout when expired.
 	VerifyToken = rpc.NewMethod[VerifyTokenRequest, VerifyTokenResponse](Service, "verify_token").Harmless()
 	// QueryProfile returns a local user's profile: 404 when there is no such user.
@@ -43,7 +44,13 @@ type VerifyTokenRequest struct{ Token string }
 
 // VerifyTokenResponse tells whose it is. The device has a Profile where the token
 // had to be looked for.
-type VerifyTokenResponse struct{ Device httpapi.Device }
+type VerifyTokenResponse struct {
+	Device httpapi.Device
+	// KnownFor is for how many milliseconds from the request on that is certain: who
+	// ends the session within that time is answered after it. Zero where that is
+	// not known.
+	KnownFor int64 `json:",omitempty"`
+}
 
 // ProfileRequest names a local user.
 type ProfileRequest struct{ UserID string }

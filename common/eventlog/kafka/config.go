@@ -33,8 +33,12 @@ type Options struct {
 	// IdleAfter is how long the end of a partition is followed after the last
 	// read; default one minute.
 	IdleAfter time.Duration
-	Logger    *logrus.Entry
-	Metrics   prometheus.Registerer // may be nil
+	// Gather is the least time between fetches at partitions' ends, and between
+	// requests of appends, to a broker while one follows the other: for a process
+	// that can wait as long, so that much costs little. Default 0.
+	Gather  time.Duration
+	Logger  *logrus.Entry
+	Metrics prometheus.Registerer // may be nil
 }
 
 // SASL is how brokers know us.

@@ -10,16 +10,19 @@
 //   - Appends (append.go, outbox.go, send.go): each partition has an outbox, and
 //     each broker one sender with one connection, which sends what has gathered in
 //     the outboxes that it leads while the last request was under way: one request
-//     at a time, acks=all, without lingering. A batch that was sent is sent again,
+//     at a time, acks=all. A batch that was sent is sent again,
 //     the same bytes with the same sequence number, until its outcome is known;
 //     what follows in its partition waits. So nothing is doubled, dropped or
 //     reordered, whatever breaks. A caller waits for AppendTimeout or until its
 //     context is done; what was not sent by then never is.
 //   - Reads (read.go, tail.go, fetch.go): each broker has one fetcher with one
 //     connection, which follows the ends of the partitions in use that it leads and
-//     keeps their last records for all readers of this process. Who is further
-//     behind reads past it, over another connection. A tail that nobody has asked
+//     keeps their last records for all readers of this process. It fetches while one of
+//     them waits, in a fetch session (session.go), so that only what is new is asked
+//     for and answered. Who is further behind reads past it, over another connection. A tail that nobody has asked
 //     for during IdleAfter is dropped.
+//   - Neither lingers, but for a process that can wait (Options.Gather): there the
+//     requests to a broker are kept apart while one follows the other (pace.go).
 //   - Leaders (route.go): who lost a partition's leader looks for it with growing
 //     waits of a second at most, for ever.
 //

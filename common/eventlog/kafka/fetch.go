@@ -35,12 +35,14 @@ func newFetchers(l *Log) *fetchers {
 type fetcher struct {
 	log  *Log
 	conn *conn
-	wake chan struct{}
+	wake chan struct{} // there are new tails, or readers that wait
 
 	mu  sync.Mutex
 	new []*tail
-	// all is the loop's alone.
-	all map[*tail]bool
+	// The rest is the loop's alone.
+	all     map[*tail]bool
+	session session
+	pace    pace
 }
 
 func (f *fetchers) follow(leader int32, t *tail) {
@@ -57,8 +59,21 @@ func (f *fetchers) follow(leader int32, t *tail) {
 	at.mu.Lock()
 	at.new = append(at.new, t)
 	at.mu.Unlock()
+	at.nudge()
+}
+
+// wanted tells that a reader waits for a tail to grow.
+func (f *fetchers) wanted() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, at := range f.tails {
+		at.nudge()
+	}
+}
+
+func (f *fetcher) nudge() {
 	select {
-	case at.wake <- struct{}{}:
+	case f.wake <- struct{}{}:
 	default:
 	}
 }
@@ -93,23 +108,32 @@ func (f *fetchers) close() {
 // limit is what each tail may hold.
 func (f *fetchers) limit() int64 { return f.log.o.TailBytes / max(f.followed.Load(), 1) }
 
+// run fetches while a reader waits. What comes while all are at work stays with
+// the broker, and is fetched at once when one of them is back.
 func (f *fetcher) run() {
 	defer f.conn.drop(nil)
 	for f.log.ctx.Err() == nil {
-		from := f.offsets()
-		if len(from) > 0 {
+		from, wanted := f.offsets()
+		if wanted {
 			f.fetch(from)
+			f.pace.wait(f.log.ctx, f.log.o.Gather)
 			continue
+		}
+		var idle <-chan time.Time // to look for tails that are not used any more
+		if len(from) > 0 {
+			idle = time.After(fetchWait)
 		}
 		select {
 		case <-f.wake:
+		case <-idle:
 		case <-f.log.ctx.Done():
 		}
 	}
 }
 
-// offsets are where to go on, without the tails that are not used any more.
-func (f *fetcher) offsets() map[*tail]int64 {
+// offsets are where to go on, without the tails that are not used any more, and
+// whether anybody waits there.
+func (f *fetcher) offsets() (from map[*tail]int64, wanted bool) {
 	f.mu.Lock()
 	for _, t := range f.new {
 		f.all[t] = true
@@ -117,7 +141,7 @@ func (f *fetcher) offsets() map[*tail]int64 {
 	f.new = nil
 	f.mu.Unlock()
 	now, limit := time.Now(), f.log.fetchers.limit()
-	from := make(map[*tail]int64, len(f.all))
+	from = make(map[*tail]int64, len(f.all))
 	for t := range f.all {
 		t.p.topic.mu.Lock()
 		if t.active && t.waiting == 0 && now.Sub(t.used) > f.log.o.IdleAfter {
@@ -126,12 +150,13 @@ func (f *fetcher) offsets() map[*tail]int64 {
 		if t.active {
 			t.shrink(limit) // there may be more tails than when it last grew
 			from[t] = t.next
+			wanted = wanted || t.waiting > 0
 		} else {
 			delete(f.all, t)
 		}
 		t.p.topic.mu.Unlock()
 	}
-	return from
+	return from, wanted
 }
 
 // fetchRequest asks outside of fetch sessions.
@@ -140,10 +165,7 @@ func fetchRequest(wait time.Duration) *sarama.FetchRequest {
 }
 
 func (f *fetcher) fetch(from map[*tail]int64) {
-	request := fetchRequest(fetchWait)
-	for t, offset := range from {
-		request.AddBlock(t.p.topic.name, t.p.number, offset, fetchPartition, -1)
-	}
+	request, whole := f.session.request(from)
 	broker, err := f.conn.get()
 	var answer *sarama.FetchResponse
 	if err == nil {
@@ -154,7 +176,11 @@ func (f *fetcher) fetch(from map[*tail]int64) {
 	if err != nil {
 		f.conn.drop(broker)
 		f.log.suspect()
+		f.session = session{}
+	} else if !f.session.answered(answer, from) {
+		return // asked again for all
 	}
+	grown := map[*topic]bool{}
 	for t, offset := range from {
 		switch {
 		case errors.As(err, &damaged):
@@ -162,32 +188,47 @@ func (f *fetcher) fetch(from map[*tail]int64) {
 		case err != nil:
 			f.leave(t, false)
 		default:
-			f.answered(t, offset, answer.GetBlock(t.p.topic.name, t.p.number))
+			block := answer.GetBlock(t.p.topic.name, t.p.number)
+			if block == nil && !whole {
+				continue // nothing new
+			}
+			if f.answered(t, offset, block) {
+				grown[t.p.topic] = true
+			}
 		}
+	}
+	for topic := range grown { // once, for all that came together
+		topic.mu.Lock()
+		topic.wake.All()
+		topic.mu.Unlock()
+	}
+	if len(grown) > 0 {
+		f.pace.did(f.log.o.Gather, time.Now())
 	}
 }
 
-func (f *fetcher) answered(t *tail, from int64, block *sarama.FetchResponseBlock) {
-	topic := t.p.topic
+// answered adds what came of a partition, and tells whether there was any.
+func (f *fetcher) answered(t *tail, from int64, block *sarama.FetchResponseBlock) bool {
 	switch {
 	case block == nil:
 		f.leave(t, false)
 	case errors.Is(block.Err, sarama.ErrNoError):
 		if len(block.RecordsSet) == 0 {
-			return
+			return false
 		}
 		c := newChunk(block.RecordsSet, from)
-		topic.mu.Lock()
+		f.log.metrics.fetched.Add(float64(len(c.records)))
+		t.p.topic.mu.Lock()
+		defer t.p.topic.mu.Unlock()
 		if t.active && t.next == from {
 			t.failures = 0
 			t.add(c, f.log.fetchers.limit())
-			topic.wake.All()
+			return true
 		}
-		topic.mu.Unlock()
-		f.log.metrics.fetched.Add(float64(len(c.records)))
 	default:
 		f.leave(t, !transient(block.Err))
 	}
+	return false
 }
 
 // leave gives a tail away: to be followed at another broker, or, if what it

@@ -72,6 +72,7 @@ func (r *reading) turn() (out map[int][]eventlog.Record, done bool, err error) {
 		r.stay(-1)
 		return out, len(out) > 0, nil
 	}
+	r.log.fetchers.wanted()
 	select {
 	case <-wake:
 	case <-r.ctx.Done():

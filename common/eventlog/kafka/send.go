@@ -18,6 +18,7 @@ type sender struct {
 	conn     *conn
 	wake     chan struct{}
 	ready    []*outbox // that have something to send; producer.mu guards it
+	pace     pace      // the loop's alone
 }
 
 func newSender(r *producer, id int32) *sender {
@@ -42,11 +43,13 @@ func (s *sender) run() {
 			return
 		}
 		for s.producer.log.ctx.Err() == nil {
+			s.pace.wait(s.producer.log.ctx, s.producer.log.o.Gather)
 			sending := s.take()
 			if len(sending) == 0 {
 				break
 			}
 			s.send(sending)
+			s.pace.did(s.producer.log.o.Gather, time.Now())
 		}
 	}
 }
