@@ -17,8 +17,7 @@ const (
 	// maxPushers bounds the pushers of a user: one per session is usual.
 	maxPushers = 100
 	// maxPushed bounds a page of users who have some.
-	maxPushed   = 500
-	typeIgnored = "m.ignored_user_list"
+	maxPushed = 500
 )
 
 func (s *Server) registerPushers(srv *rpc.Server) {
@@ -150,11 +149,11 @@ func (s *Server) queryPushed(ctx context.Context, r *api.PushedRequest) (*api.Pu
 	}
 	for i := range users {
 		u := &users[i]
-		data, err := s.queryAccountData(ctx, &api.AccountDataRequest{UserID: u.UserID, RoomIDs: []string{""}, Types: []string{typePushRules, typeIgnored}})
+		data, err := s.queryAccountData(ctx, &api.AccountDataRequest{UserID: u.UserID, RoomIDs: []string{""}, Types: api.PushedTypes()})
 		if err != nil {
 			return nil, err
 		}
-		u.Rules, u.Ignored = data.Data[""][typePushRules], data.Data[""][typeIgnored]
+		u.Data = data.Data[""]
 	}
 	return &api.PushedResponse{Users: users}, nil
 }

@@ -41,6 +41,8 @@ type condition struct {
 	compare string         // room_member_count
 	count   int64
 	never   bool // what is not understood matches nothing
+	// self says that literal, or value, is the ID of whoever's rules these are.
+	self bool
 }
 
 // ruleSource is a push rule as it stands in m.push_rules.
@@ -60,6 +62,20 @@ type ruleSource struct {
 
 // Compile reads the content of m.push_rules. What cannot be read has no rules.
 func Compile(content jsontext.Value) *Ruleset {
+	set, _ := compile(content, "")
+	return set
+}
+
+// CompileFor reads the rules of a user. shared tells that they serve others too,
+// whose rules differ in nothing but their own ID (Surroundings.UserID): that each
+// place where it stands is one that is known to mean its user.
+func CompileFor(content jsontext.Value, userID string) (set *Ruleset, shared bool) {
+	set, general := compile(content, userID)
+	return set, general == strings.Count(string(content), quote(userID))
+}
+
+// compile also returns how many conditions are on whoever's rules they are.
+func compile(content jsontext.Value, userID string) (out *Ruleset, general int) {
 	var doc struct {
 		Global struct {
 			Override  []ruleSource `json:"override"`
@@ -69,9 +85,9 @@ func Compile(content jsontext.Value) *Ruleset {
 			Underride []ruleSource `json:"underride"`
 		} `json:"global"`
 	}
-	out := &Ruleset{}
+	out = &Ruleset{}
 	if len(content) == 0 || json.Unmarshal(content, &doc) != nil {
-		return out
+		return out, 0
 	}
 	g := &doc.Global
 	for _, kind := range []struct {
@@ -83,10 +99,16 @@ func Compile(content jsontext.Value) *Ruleset {
 			if src.Enabled != nil && !*src.Enabled || len(out.rules) == maxCompiled {
 				continue
 			}
-			out.rules = append(out.rules, src.compile(kind.name))
+			rule := src.compile(kind.name)
+			for j := range rule.conditions {
+				if rule.conditions[j].generalise(userID) {
+					general++
+				}
+			}
+			out.rules = append(out.rules, rule)
 		}
 	}
-	return out
+	return out, general
 }
 
 func (src *ruleSource) compile(kind string) compiled {
@@ -170,6 +192,13 @@ func matching(key, pattern string) condition {
 		}
 	}
 	return c
+}
+
+// generalise makes a condition on the user's ID one on whoever's rules it is in.
+func (c *condition) generalise(userID string) bool {
+	value, _ := property.Text(c.value)
+	c.self = userID != "" && (c.literal == userID || value == userID)
+	return c.self
 }
 
 // asWord makes a pattern match where it begins and ends at the bounds of words.

@@ -22,6 +22,8 @@ type Verdict struct {
 // Surroundings is what rules ask about a room. They are asked only where a
 // condition needs it.
 type Surroundings struct {
+	// UserID is whose rules they are, where they serve several users.
+	UserID      string
 	Members     func() int64
 	DisplayName func(context.Context) (string, error)
 	// MayNotify tells whether a sender has the power for a kind of notification.
@@ -69,11 +71,12 @@ func (c *condition) holds(ctx context.Context, s *Subject, in *Surroundings) (bo
 		case c.pattern != nil:
 			return c.pattern.MatchString(text[:min(len(text), maxBody)]), nil
 		}
-		return strings.EqualFold(text, c.literal), nil
+		return strings.EqualFold(text, c.of(in)), nil
 	case "event_property_is":
-		return bytes.Equal(s.valueAt(c.key, c.path), c.value), nil
+		return bytes.Equal(s.valueAt(c.key, c.path), c.valueOf(in)), nil
 	case "event_property_contains":
-		return contains(s.valueAt(c.key, c.path), c.value), nil
+		array := s.valueAt(c.key, c.path)
+		return len(array) > 0 && contains(array, c.valueOf(in)), nil
 	case "room_member_count":
 		return c.counts(in.Members()), nil
 	case "contains_display_name":
@@ -82,6 +85,26 @@ func (c *condition) holds(ctx context.Context, s *Subject, in *Surroundings) (bo
 		return in.MayNotify(ctx, s.event.Sender(), c.key)
 	}
 	return false, nil
+}
+
+// of is the literal that an event_match is about.
+func (c *condition) of(in *Surroundings) string {
+	if c.self {
+		return in.UserID
+	}
+	return c.literal
+}
+
+// valueOf is the value that a condition is about.
+func (c *condition) valueOf(in *Surroundings) jsontext.Value {
+	if !c.self {
+		return c.value
+	}
+	quoted, err := jsontext.AppendQuote(nil, in.UserID)
+	if err != nil {
+		return nil // not UTF-8: no user has such an ID
+	}
+	return quoted
 }
 
 // named tells whether the body holds the user's display name as a word.

@@ -116,7 +116,25 @@ func TestDefaultVerdicts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, empty, me := Compile(content), "", bob
+	another, err := Load(nil, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anothers, err := another.Content()
+	if err != nil {
+		t.Fatal(err)
+	}
+	general, shared := CompileFor(anothers, alice)
+	if !shared {
+		t.Error("the default rules serve only one user")
+	}
+	for name, set := range map[string]*Ruleset{"own": Compile(content), "shared": general} {
+		t.Run(name, func(t *testing.T) { testDefaultVerdicts(t, set) })
+	}
+}
+
+func testDefaultVerdicts(t *testing.T, set *Ruleset) {
+	empty, me := "", bob
 	for _, c := range []struct {
 		name, typ string
 		stateKey  *string
@@ -144,7 +162,7 @@ func TestDefaultVerdicts(t *testing.T) {
 		{"call", "m.call.invite", nil, `{}`, 3, `["notify",{"set_tweak":"sound","value":"ring"}]`},
 		{"topic", "m.room.topic", &empty, `{"topic":"x"}`, 2, `[]`},
 	} {
-		in := &Surroundings{Members: func() int64 { return c.members }, MayNotify: func(context.Context, string, string) (bool, error) { return true, nil }}
+		in := &Surroundings{UserID: bob, Members: func() int64 { return c.members }, MayNotify: func(context.Context, string, string) (bool, error) { return true, nil }}
 		v, err := set.Judge(t.Context(), NewSubject(testEvent(t, c.typ, alice, c.stateKey, c.content)), in)
 		if err != nil {
 			t.Fatal(err)
@@ -155,6 +173,20 @@ func TestDefaultVerdicts(t *testing.T) {
 		}
 		if v.Notify != (c.want != "[]") {
 			t.Errorf("%s: notify is %v", c.name, v.Notify)
+		}
+	}
+}
+
+// TestNotShared: rules in which a user's ID stands for itself are that user's only.
+func TestNotShared(t *testing.T) {
+	for _, kinds := range []string{
+		`"content":[{"rule_id":"x","pattern":"@alice:test","actions":["notify"]}]`,
+		`"sender":[{"rule_id":"@alice:test","actions":["notify"]}]`,
+		`"override":[{"rule_id":"x","conditions":[{"kind":"event_match","key":"sender","pattern":"\u0040alice:test"}],"actions":["notify"]}]`,
+		`"override":[{"rule_id":"x","enabled":false,"conditions":[{"kind":"event_match","key":"sender","pattern":"@alice:test"}],"actions":["notify"]}]`,
+	} {
+		if _, shared := CompileFor(jsontext.Value(`{"global":{`+kinds+`}}`), alice); shared {
+			t.Errorf("%s: shared", kinds)
 		}
 	}
 }

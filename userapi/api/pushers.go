@@ -68,6 +68,11 @@ type PushedResponse struct{ Users []PushedUser }
 type PushedUser struct {
 	UserID  string
 	Pushers []Pusher
-	Rules   jsontext.Value // content of m.push_rules
-	Ignored jsontext.Value // content of m.ignored_user_list; nil for none
+	// Data is the user's global account data that says it, by PushedTypes.
+	Data map[string]jsontext.Value
+}
+
+// PushedTypes are the types of account data that say what a user is notified of.
+func PushedTypes() []string {
+	return []string{"m.push_rules", "m.ignored_user_list", TypeInvitePermission, TypeInviteFilter}
 }
