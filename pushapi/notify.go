@@ -47,7 +47,10 @@ type device struct {
 
 // device is who the gateway is to reach, with the tweaks of a rule.
 func (v *visit) device(tweaks string) device {
-	d := device{AppID: v.pusher.AppID, Pushkey: v.pusher.Pushkey, PushkeyTS: v.pusher.SetTS / 1000, Data: jsontext.Value("{}"), Tweaks: jsontext.Value(tweaks)}
+	d := device{AppID: v.pusher.AppID, Pushkey: v.pusher.Pushkey, PushkeyTS: v.pusher.SetTS / 1000, Data: jsontext.Value("{}")}
+	if tweaks != "" {
+		d.Tweaks = jsontext.Value(tweaks)
+	}
 	var data map[string]jsontext.Value
 	if json.Unmarshal(v.pusher.Data, &data) == nil {
 		delete(data, "url")

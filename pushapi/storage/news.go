@@ -101,7 +101,7 @@ func (d *Database) State(ctx context.Context, pusherID string, limit int) (s Sta
 			err := scan(&n.EventID, &n.RoomID, &n.Partition, &n.Seq, &n.Tweaks, &n.Event, &n.Version, &n.LoggedTS)
 			s.News = append(s.News, n)
 			return err
-		}, `SELECT event_id, room_id, partition_id, seq, tweaks, event, room_version, logged_ts FROM news WHERE pusher_id = $1 ORDER BY logged_ts, event_id LIMIT $2`,
+		}, `SELECT event_id, room_id, partition_id, seq, tweaks, event, room_version, logged_ts FROM news WHERE pusher_id = $1 ORDER BY logged_ts, partition_id, seq LIMIT $2`,
 			pusherID, limit)
 	})
 	return s, ok, err
@@ -112,7 +112,7 @@ func (d *Database) State(ctx context.Context, pusherID string, limit int) (s Sta
 func (d *Database) Trim(ctx context.Context, pusherID string, before int64, most int) (dropped int64, err error) {
 	err = d.db.Write(ctx, func(tx *sqldb.Tx) error {
 		res, err := tx.Exec(ctx, `DELETE FROM news WHERE pusher_id = $1 AND (logged_ts < $2 OR event_id IN (
-    SELECT event_id FROM news WHERE pusher_id = $3 ORDER BY logged_ts DESC, event_id DESC LIMIT 1000000 OFFSET $4))`, pusherID, before, pusherID, most)
+    SELECT event_id FROM news WHERE pusher_id = $3 ORDER BY logged_ts DESC, partition_id DESC, seq DESC LIMIT 1000000 OFFSET $4))`, pusherID, before, pusherID, most)
 		if err != nil {
 			return err
 		}

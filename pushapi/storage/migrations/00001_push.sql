@@ -19,7 +19,7 @@ CREATE TABLE news (
     logged_ts BIGINT NOT NULL, -- milliseconds, by the log
     PRIMARY KEY (pusher_id, event_id)
 );
-CREATE INDEX news_order ON news (pusher_id, logged_ts);
+CREATE INDEX news_order ON news (pusher_id, logged_ts, partition_id, seq);
 -- Pushers that have had something new. due_ts is when the gateway is to be asked
 -- next, 0 for at once. changes counts what was new, so that who comes to rest
 -- knows that nothing came meanwhile. read_seq is the Seq of user.output up to
