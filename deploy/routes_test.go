@@ -9,6 +9,7 @@ import (
 	"github.com/matrix-org/dendrite/clientapi"
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/mediaapi"
+	"github.com/matrix-org/dendrite/pushapi"
 	"github.com/matrix-org/dendrite/syncapi"
 )
 
@@ -22,9 +23,10 @@ func naming(role string) http.Handler {
 // served lists every endpoint of every role, by its role.
 func served() map[string][]httpapi.Endpoint {
 	return map[string][]httpapi.Endpoint{
-		"client-api": new(clientapi.Server).Endpoints(),
-		"sync-api":   new(syncapi.Server).Endpoints(),
-		"media-api":  new(mediaapi.Server).Endpoints(),
+		"client-api":  new(clientapi.Server).Endpoints(),
+		"sync-api":    new(syncapi.Server).Endpoints(),
+		"media-api":   new(mediaapi.Server).Endpoints(),
+		"push-server": new(pushapi.Server).Endpoints(),
 	}
 }
 
@@ -90,6 +92,8 @@ func TestSpacesOfRoles(t *testing.T) {
 		"/_matrix/client/v3/rooms/x/event":   "client-api",
 		"/_matrix/client/v3/rooms/x/send/sync/events":                 "client-api",
 		"/_matrix/client/v3/profile/%2Frooms%2Fx%2Fmessages":          "client-api",
+		"/_matrix/client/v3/pushers?x":                                "push-server",
+		"/_matrix/client/v3/pushrules/":                               "client-api",
 		"/_matrix/client/v1/mediation":                                "client-api",
 		"/_matrix/federationx":                                        "client-api",
 		"/_synapse/admin/v1/register":                                 "client-api",

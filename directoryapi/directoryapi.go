@@ -121,6 +121,7 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.QueryGuestRooms.Serve(srv, s.queryGuestRooms)
 	api.FinishGuestRoom.Serve(srv, s.finishGuestRoom)
 	api.QueryAvatars.Serve(srv, s.queryAvatars)
+	api.QueryJoined.Serve(srv, s.queryJoined)
 }
 
 // Run keeps the view up to date until ctx is done.

@@ -67,6 +67,8 @@ func roleOf(method, path string) string {
 	switch {
 	case method == http.MethodGet && readPaths.MatchString(path), method == http.MethodPost && slidingPaths.MatchString(path):
 		return "sync-api"
+	case strings.HasPrefix(path, "/_matrix/client/v3/pushers"), strings.HasPrefix(path, "/_matrix/client/r0/pushers"):
+		return "push-server"
 	case strings.HasPrefix(path, "/_matrix/media/"), strings.HasPrefix(path, "/_matrix/client/v1/media/"):
 		return "media-api"
 	case strings.HasPrefix(path, "/_matrix/federation/"), strings.HasPrefix(path, "/_matrix/key/"):

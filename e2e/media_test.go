@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -59,7 +58,7 @@ func media(t *testing.T, s site) {
 
 	room := alice.createRoom(t, object{"preset": "public_chat"})
 	alice.call(t, "PUT", fmt.Sprintf("/rooms/%s/send/m.room.message/m", url.PathEscape(room)), object{"msgtype": "m.image", "body": "p.png", "url": "mxc:/" + name})
-	restartMedia(t, s)
+	restartRole(t, s, "media-api")
 	if a := bob.gets(t, mediaPath+"/download"+name); a.status != 200 || !bytes.Equal(a.raw, data) {
 		t.Errorf("after a restart: %d", a.status)
 	}
@@ -116,24 +115,6 @@ func mediaFolder(s site) string {
 		return filepath.Join(s.dir, "media")
 	}
 	panic("no such site")
-}
-
-// restartMedia kills whoever keeps media, and starts it again.
-func restartMedia(t *testing.T, s site) {
-	switch s := s.(type) {
-	case *server:
-		s.kill(syscall.SIGKILL)
-		s.start()
-	case *cluster:
-		for _, p := range s.reachable("media-api") {
-			p.end(syscall.SIGKILL)
-		}
-		for _, p := range s.reachable("media-api") {
-			s.restart(p)
-		}
-	default:
-		t.Fatal("no such site")
-	}
 }
 
 // administer runs dendrite-admin beside running servers.

@@ -2,9 +2,10 @@ package syncapi
 
 import (
 	"bytes"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/property"
 )
 
 // fieldTree is a filter's event_fields: which members of an event are shown.
@@ -40,23 +41,7 @@ func newFieldTree(paths []string) *fieldTree {
 	return root
 }
 
-func splitPath(path string) []string {
-	var names []string
-	var name strings.Builder
-	for i := 0; i < len(path); i++ {
-		switch c := path[i]; {
-		case c == '\\' && i+1 < len(path) && (path[i+1] == '.' || path[i+1] == '\\'):
-			i++
-			name.WriteByte(path[i])
-		case c == '.':
-			names = append(names, name.String())
-			name.Reset()
-		default:
-			name.WriteByte(c)
-		}
-	}
-	return append(names, name.String())
-}
+func splitPath(path string) []string { return property.Path(path) }
 
 // project appends the members of the object that the tree names. What is no
 // object is appended as it is.

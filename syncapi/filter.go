@@ -4,6 +4,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/filters"
+	"github.com/matrix-org/dendrite/common/property"
 )
 
 // Bounds of what filters ask for.
@@ -38,23 +39,5 @@ func parseFilter(text []byte) (*filter, error) {
 
 // member finds a member of a JSON object; false when it has none or is no object.
 func member(object jsontext.Value, name string) (jsontext.Value, bool) {
-	d := jsontext.NewDecoder(newReader(object))
-	tok, err := d.ReadToken()
-	if err != nil || tok.Kind() != '{' {
-		return nil, false
-	}
-	for d.PeekKind() == '"' {
-		key, err := d.ReadToken()
-		if err != nil {
-			return nil, false
-		}
-		if key.String() == name {
-			v, err := d.ReadValue()
-			return v, err == nil
-		}
-		if err := d.SkipValue(); err != nil {
-			return nil, false
-		}
-	}
-	return nil, false
+	return property.Member(object, name)
 }

@@ -3,8 +3,8 @@ package syncapi
 import (
 	"context"
 
-	"github.com/go-json-experiment/json/jsontext"
-
+	"github.com/matrix-org/dendrite/common/property"
+	"github.com/matrix-org/dendrite/common/pushrules"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 )
 
@@ -14,26 +14,32 @@ type judging func(ctx context.Context, ev *event) (notify, highlight bool, err e
 // judgeByRules judges by the user's push rules.
 func (s *Server) judgeByRules(u *user, r *room) judging {
 	rules := u.ruleset()
-	in := &surroundings{
-		members: func() int64 {
+	in := &pushrules.Surroundings{
+		Members: func() int64 {
 			r.mu.RLock()
 			defer r.mu.RUnlock()
 			return int64(r.joined)
 		},
-		displayName: func(ctx context.Context) (string, error) { return s.displayName(ctx, u.id, r) },
-		mayNotify: func(ctx context.Context, sender, key string) (bool, error) {
+		DisplayName: func(ctx context.Context) (string, error) { return s.displayName(ctx, u.id, r) },
+		MayNotify: func(ctx context.Context, sender, key string) (bool, error) {
 			return s.mayNotify(ctx, r, sender, key)
 		},
 	}
-	return func(ctx context.Context, ev *event) (bool, bool, error) { return rules.judge(ctx, ev, in) }
+	return func(ctx context.Context, ev *event) (notify, highlight bool, err error) {
+		verdict, err := rules.Judge(ctx, pushrules.NewSubject(ev), in)
+		if err != nil {
+			return false, false, err
+		}
+		return verdict.Notify, verdict.Highlight, nil
+	}
 }
 
 // ruleset returns the user's push rules, compiled once for each change.
-func (u *user) ruleset() *ruleset {
+func (u *user) ruleset() *pushrules.Ruleset {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.compiled == nil {
-		u.compiled = parseRules(u.rules)
+		u.compiled = pushrules.Compile(u.rules)
 	}
 	return u.compiled
 }
@@ -45,12 +51,9 @@ func (s *Server) displayName(ctx context.Context, userID string, r *room) (strin
 	if err != nil || state[key] == nil {
 		return "", err
 	}
-	name, ok := member(state[key].Content(), "displayname")
-	if !ok || name.Kind() != '"' {
-		return "", nil
-	}
-	text, err := jsontext.AppendUnquote(nil, name)
-	return string(text), err
+	name, _ := member(state[key].Content(), "displayname")
+	text, _ := property.Text(name)
+	return text, nil
 }
 
 // mayNotify tells whether the sender has the power level for a kind of

@@ -146,6 +146,7 @@ func (s *Server) Register(r *rpc.Server) {
 		}
 		return &api.PositionResponse{Position: pos}, nil
 	})
+	api.QueryUnread.Serve(r, s.queryUnread)
 }
 
 // Run keeps the view up to date until ctx is done. Then waiting requests are

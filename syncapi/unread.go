@@ -52,10 +52,13 @@ type notice struct {
 	Sub       int64  `json:"b,omitempty"`
 	Thread    string `json:"t"`
 	Highlight bool   `json:"h,omitempty"`
+	// Call is the ID of a call that it offers, until the user takes it or refuses.
+	Call string `json:"c,omitempty"`
 }
 
-// tally is the number of notifications, and of highlights among them.
-type tally struct{ notifications, highlights int }
+// tally is the number of notifications, and of highlights and missed calls among
+// them.
+type tally struct{ notifications, highlights, calls int }
 
 // unreadOf returns the state of the fold of a room.
 func (u *user) unreadOf(roomID string) *unread {
@@ -95,6 +98,7 @@ func sum(threads map[string]tally) (total tally) {
 	for _, t := range threads {
 		total.notifications += t.notifications
 		total.highlights += t.highlights
+		total.calls += t.calls
 	}
 	return total
 }
@@ -137,6 +141,9 @@ func (s *Server) unread(ctx context.Context, u *user, p *part, ignored map[strin
 		t.notifications++
 		if n.Highlight {
 			t.highlights++
+		}
+		if n.Call != "" {
+			t.calls++
 		}
 		out[n.Thread] = t
 	}
@@ -283,6 +290,9 @@ func (s *Server) advance(ctx context.Context, fold *unread, u *user, p *part, m 
 				return err
 			}
 		}
+		if ev.Sender() == u.id {
+			fold.answered(ev)
+		}
 		if ev.Sender() == u.id || ev.RedactedBy != "" {
 			continue
 		}
@@ -300,7 +310,7 @@ func (s *Server) advance(ctx context.Context, fold *unread, u *user, p *part, m 
 		if err != nil {
 			return err
 		}
-		fold.notices = append(fold.notices, notice{ID: ev.EventID(), Seq: ev.Position.Seq, Sub: ev.Position.Sub, Thread: thread, Highlight: highlight})
+		fold.notices = append(fold.notices, notice{ID: ev.EventID(), Seq: ev.Position.Seq, Sub: ev.Position.Sub, Thread: thread, Highlight: highlight, Call: callOffered(ev)})
 	}
 	if over := len(fold.notices) - maxNotices; over > 0 {
 		fold.notices = slices.Delete(fold.notices, 0, over)

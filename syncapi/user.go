@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/pushrules"
 	"github.com/matrix-org/dendrite/syncapi/storage"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
@@ -47,7 +48,7 @@ type user struct {
 	ignored    map[string]struct{}
 	invites    userapi.InviteRules // which invites are not shown
 	rules      jsontext.Value      // content of m.push_rules
-	compiled   *ruleset            // of rules; nil: not yet
+	compiled   *pushrules.Ruleset  // of rules; nil: not yet
 	counts     map[string]*unread  // by room
 	// direct are the rooms that m.direct names; tags are those of rooms. What is in
 	// them is replaced, not changed.

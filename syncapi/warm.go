@@ -94,6 +94,13 @@ func (a *answer) askRoom(q *questions, p *part) {
 			q.state(r, &roomapi.StateRequest{RoomID: r.id, WithoutMembers: without})
 		}
 	}
+	a.askOlder(q, p, window, begun)
+}
+
+// askOlder asks for what comes before a room's tail, of which window is the part
+// that is looked at and begun tells that nothing lacks.
+func (a *answer) askOlder(q *questions, p *part, window []*event, begun bool) {
+	r := p.room
 	if begun || slices.ContainsFunc(window, func(ev *event) bool { return ev.limited }) {
 		return
 	}
@@ -126,17 +133,7 @@ func (a *answer) askDetails(q *questions, p *part) {
 			a.looked[r.id] = fromAllStored(found)
 		})
 	}
-	fold := a.u.unreadOf(r.id)
-	fold.mu.Lock()
-	missing := fold.missing(r, r.receiptsOf(a.u.id))
-	fold.mu.Unlock()
-	if len(missing) > 0 {
-		q.events(r, missing, func(found []*roomapi.StoredEvent) {
-			fold.mu.Lock()
-			defer fold.mu.Unlock()
-			fold.place(missing, found)
-		})
-	}
+	a.askRead(q, p)
 	if !a.filter.Lazy() || r.knowsState(p.upper, false) {
 		return
 	}
@@ -150,6 +147,21 @@ func (a *answer) askDetails(q *questions, p *part) {
 	}
 	if _, known := r.knownState(p.upper, req); !known {
 		q.state(r, req)
+	}
+}
+
+// askRead asks where the events of the user's receipts are.
+func (a *answer) askRead(q *questions, p *part) {
+	r, fold := p.room, a.u.unreadOf(p.room.id)
+	fold.mu.Lock()
+	missing := fold.missing(r, r.receiptsOf(a.u.id))
+	fold.mu.Unlock()
+	if len(missing) > 0 {
+		q.events(r, missing, func(found []*roomapi.StoredEvent) {
+			fold.mu.Lock()
+			defer fold.mu.Unlock()
+			fold.place(missing, found)
+		})
 	}
 }
 

@@ -26,6 +26,10 @@
 // the changes that tell of them; the row of the request that sent them makes its
 // retries do nothing. Keys of other servers' users are not here.
 //
+// Pushers (pushers.go) are rows that end with the session that made them; each change
+// tells all that the user has then. Of a pushkey only one user has a pusher, unless it
+// is asked for otherwise: who sets one takes a turn by the key.
+//
 // It asks nobody. All methods are safe for concurrent use.
 //
 // Any instance answers anything. Who has the lease of a partition also keeps the

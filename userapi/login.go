@@ -99,6 +99,9 @@ func (s *Server) newSession(ctx context.Context, tx *sqldb.Tx, userID string, d 
 	if err != nil {
 		return nil, err
 	}
+	if err := s.endPushers(ctx, tx, userID, []string{d.DeviceID}); err != nil { // of the session that it had
+		return nil, err
+	}
 	session, err := s.newTokens(ctx, tx, userID, d.DeviceID, "", d.Refresh)
 	if err != nil {
 		return nil, err

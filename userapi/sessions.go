@@ -118,6 +118,9 @@ func (s *Server) endDevices(ctx context.Context, tx *sqldb.Tx, userID string, id
 		}
 		listed = listed || had.Keys
 	}
+	if err := s.endPushers(ctx, tx, userID, ids); err != nil {
+		return err
+	}
 	if listed {
 		changes = append(changes, api.UserChange{UserID: userID, Kind: api.ChangeDeviceList})
 	}

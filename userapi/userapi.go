@@ -156,6 +156,7 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.PutReport.Serve(srv, s.putReport)
 	s.registerData(srv)
 	s.registerKeys(srv)
+	s.registerPushers(srv)
 }
 
 // Run publishes changes and consumes activity until ctx is done, then hands its

@@ -18,6 +18,7 @@ import (
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/mediaapi"
 	mediaapiapi "github.com/matrix-org/dendrite/mediaapi/api"
+	"github.com/matrix-org/dendrite/pushapi"
 	"github.com/matrix-org/dendrite/roomserver"
 	roomserverapi "github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/syncapi"
@@ -101,6 +102,10 @@ func table() []spec {
 		{"media-api", mediaapiapi.Service, true, "mediaapi", true, 0, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
 			return mediaapi.New(ctx, mediaapi.Deps{Config: w.config.MediaAPI, ServerName: w.config.Global.ServerName, DataDir: w.config.Global.DataDir,
 				Denied: w.config.Federation.Denied(), DB: db, Caller: w.caller, Logger: w.logger, Metrics: w.metrics})
+		}},
+		{"push-server", "", true, "pushapi", false, 50 * time.Millisecond, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+			return pushapi.New(ctx, pushapi.Deps{Config: w.config.Push, Denied: w.config.Federation.Denied(),
+				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
 	}
 }

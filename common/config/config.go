@@ -18,6 +18,7 @@ type Dendrite struct {
 	SyncAPI      SyncAPI      `yaml:"sync_api"`
 	Directory    Directory    `yaml:"directory"`
 	MediaAPI     MediaAPI     `yaml:"media_api"`
+	Push         Push         `yaml:"push"`
 	Presence     Presence     `yaml:"presence"`
 	Federation   Federation   `yaml:"federation"`
 	Appservice   Appservice   `yaml:"appservice"`
@@ -56,4 +57,5 @@ func (c *Dendrite) fill() {
 	c.SyncAPI = c.SyncAPI.Defaults()
 	c.Directory.Defaults()
 	c.MediaAPI.Defaults()
+	c.Push.Defaults()
 }

@@ -121,13 +121,18 @@ type Database struct {
 	MediaAPIURL string `yaml:"media_api_url"`
 	// MediaAPIURLFile holds MediaAPIURL.
 	MediaAPIURLFile string `yaml:"media_api_url_file"`
+	// PushServerURL is the push-server's.
+	PushServerURL string `yaml:"push_server_url"`
+	// PushServerURLFile holds PushServerURL.
+	PushServerURLFile string `yaml:"push_server_url_file"`
 }
 
 // StoreURL returns where a store is, of those named roomserver, userapi,
-// directoryapi, syncapi and mediaapi; "" for a SQLite file.
+// directoryapi, syncapi, mediaapi and pushapi; "" for a SQLite file.
 func (c *Database) StoreURL(store string) string {
 	own := map[string]string{
 		"roomserver": c.RoomServerURL, "userapi": c.UserAPIURL, "directoryapi": c.DirectoryAPIURL, "syncapi": c.SyncAPIURL, "mediaapi": c.MediaAPIURL,
+		"pushapi": c.PushServerURL,
 	}[store]
 	if own != "" {
 		return own
@@ -145,6 +150,7 @@ func (c *Database) Defaults() {
 func (c *Database) validate(p *problems) {
 	for path, text := range map[string]string{
 		"url": c.URL, "room_server_url": c.RoomServerURL, "user_api_url": c.UserAPIURL, "directory_api_url": c.DirectoryAPIURL, "sync_api_url": c.SyncAPIURL, "media_api_url": c.MediaAPIURL,
+		"push_server_url": c.PushServerURL,
 	} {
 		if text == "" {
 			continue

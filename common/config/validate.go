@@ -60,6 +60,7 @@ func (c *Dendrite) Validate() error {
 	c.Database.validate(&p)
 	c.Internal.validate(&p)
 	c.MediaAPI.validate(&p)
+	c.Push.validate(&p)
 	p.ranges("federation.deny_ranges", c.Federation.DenyRanges)
 	for _, file := range c.Appservice.ConfigFiles {
 		p.file("appservice.config_files", file)

@@ -60,3 +60,25 @@ func (d *Database) UserRooms(ctx context.Context, userID string) (out []api.User
 	})
 	return out, err
 }
+
+// JoinedRooms returns the rows of rooms that users are joined to.
+func (d *Database) JoinedRooms(ctx context.Context, users []string) (out []Membership, err error) {
+	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
+		out = nil
+		rows, err := tx.Query(ctx, `SELECT user_id, room_id FROM memberships WHERE user_id `+d.db.Any("$1")+` AND membership = 'join' ORDER BY user_id, room_id`,
+			sqldb.List(users))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var m Membership
+			if err := rows.Scan(&m.UserID, &m.RoomID); err != nil {
+				return err
+			}
+			out = append(out, m)
+		}
+		return rows.Err()
+	})
+	return out, err
+}

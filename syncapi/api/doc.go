@@ -1,2 +1,3 @@
-// Package api is what other components ask the sync-api: to read its tokens.
+// Package api is what other components ask the sync-api: to read its
+// tokens, and to count what is unread.
 package api

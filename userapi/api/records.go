@@ -62,7 +62,10 @@ const (
 	// ChangeSignatures says that the user has signed keys of Target, which only
 	// the user sees.
 	ChangeSignatures ChangeKind = "signatures"
-	ChangeForget     ChangeKind = "forget" // RoomID was forgotten by the user, whose member event was EventID
+	// ChangePushers says which pushers the user has now: Content is an array of
+	// Pusher.
+	ChangePushers ChangeKind = "pushers"
+	ChangeForget  ChangeKind = "forget" // RoomID was forgotten by the user, whose member event was EventID
 	// ChangeResync says that the changes between the last one in the topic and
 	// this one cannot be had any more, or that a reader lacks them: it goes on
 	// from here, whatever that is. What is current of all users of the partition

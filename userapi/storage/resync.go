@@ -168,6 +168,11 @@ func (d *Database) currentChanges(ctx context.Context, tx *sqldb.Tx, userID stri
 		return nil, err
 	}
 	out = append(out, keys...)
+	pushers, err := d.currentPushers(ctx, tx, userID)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, pushers...)
 	profile, err := d.Profile(ctx, tx, userID)
 	if err != nil {
 		return nil, err
@@ -242,4 +247,17 @@ func (d *Database) currentKeys(ctx context.Context, tx *sqldb.Tx, userID string)
 		return err
 	}, "SELECT DISTINCT user_id FROM key_signatures WHERE signer_id = $1 AND user_id <> $2 ORDER BY user_id", userID, userID)
 	return out, err
+}
+
+// currentPushers tells which pushers a user has, if there are any.
+func (d *Database) currentPushers(ctx context.Context, tx *sqldb.Tx, userID string) ([]api.UserChange, error) {
+	list, err := d.Pushers(ctx, tx, userID)
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	content, err := json.Marshal(list)
+	if err != nil {
+		return nil, fmt.Errorf("userapi: encoding pushers: %w", err)
+	}
+	return []api.UserChange{{Kind: api.ChangePushers, Content: content}}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/matrix-org/dendrite/common/sqldb"
 	directory "github.com/matrix-org/dendrite/directoryapi/storage"
 	media "github.com/matrix-org/dendrite/mediaapi/storage"
+	push "github.com/matrix-org/dendrite/pushapi/storage"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	rooms "github.com/matrix-org/dendrite/roomserver/storage"
 	syncs "github.com/matrix-org/dendrite/syncapi/storage"
@@ -61,6 +62,10 @@ func components() []component {
 			_, err := media.New(ctx, db)
 			return err
 		}, noPlaces, nil, nil}, // it reads no topic
+		{"pushapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
+			_, err := push.New(ctx, db)
+			return err
+		}), leasePlaces, leaseTables(), repartitionPush},
 	}
 }
 

@@ -93,7 +93,7 @@ func (i *Installation) compare(ctx context.Context, p *Place) error {
 		p.Wrong = "the topic is not the one that was read"
 	case p.Next > end && topic.Durability == eventlog.Durable:
 		p.Wrong = "the topic ends before what was read of it"
-	case p.Next < start && p.Consumer != directoryConsumer && p.Consumer != syncConsumer: // which rebuild what is gone
+	case p.Next < start && p.Consumer != directoryConsumer && p.Consumer != syncConsumer && p.Consumer != pushConsumer: // which can do without
 		p.Wrong = "records were dropped before they were read"
 	default:
 		p.Lag = max(0, end-p.Next)
@@ -110,6 +110,7 @@ func (p *Place) publishes() bool { return p.Store == "userapi" }
 const (
 	directoryConsumer = "directory"
 	syncConsumer      = "sync"
+	pushConsumer      = "push"
 )
 
 // leasePlaces reads the places in lease's tables. They are of groups as

@@ -9,6 +9,7 @@ import (
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	directory "github.com/matrix-org/dendrite/directoryapi/storage"
+	push "github.com/matrix-org/dendrite/pushapi/storage"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	rooms "github.com/matrix-org/dendrite/roomserver/storage"
 )
@@ -28,7 +29,7 @@ type plan struct {
 	first int64
 }
 
-// readers are the consumers of room.output.
+// readers are the consumers of room.output that must have read all.
 func readers() []string { return []string{directoryConsumer, syncConsumer} }
 
 // errUnsettled says that somebody has not read all.
@@ -45,7 +46,7 @@ func (i *Installation) repartitioning(ctx context.Context, partitions int) (plan
 	if err != nil {
 		return p, err
 	}
-	at := map[string]map[int]int64{directoryConsumer: {}, syncConsumer: {}}
+	at := map[string]map[int]int64{directoryConsumer: {}, syncConsumer: {}, pushConsumer: {}}
 	for _, place := range places {
 		switch place.Topic {
 		case roomapi.TopicInput:
@@ -86,6 +87,11 @@ func repartitionRooms(ctx context.Context, tx *sqldb.Tx, p plan) error {
 
 func repartitionDirectory(ctx context.Context, tx *sqldb.Tx, p plan) error {
 	return directory.Repartition(ctx, tx, p.partitions, p.first)
+}
+
+// repartitionPush goes on behind what there was: nobody is notified of it again.
+func repartitionPush(ctx context.Context, tx *sqldb.Tx, p plan) error {
+	return push.Repartition(ctx, tx, p.partitions, p.first)
 }
 
 // begin makes the first records of a new room.output.

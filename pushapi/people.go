@@ -1,0 +1,415 @@
+package pushapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/pushrules"
+	userapi "github.com/matrix-org/dendrite/userapi/api"
+)
+
+const (
+	typePushRules = "m.push_rules"
+	typeIgnored   = "m.ignored_user_list"
+	// peoplePage is how many people are asked for at once.
+	peoplePage = 500
+	// followBytes bounds what is read of a partition of user.output at once.
+	followBytes = 256 << 10
+	// retryFollow is the pause after a failure.
+	retryFollow = time.Second
+)
+
+// person is a user who has pushers. It is replaced, not changed.
+type person struct {
+	id      string
+	pushers []userapi.Pusher
+	rules   *sharedRules
+	ignored map[string]struct{}
+	invites userapi.InviteRules
+}
+
+// sharedRules are the compiled rules of all who have the same. Where they name their
+// user, they stand for each of these.
+type sharedRules struct {
+	key   [sha256.Size]byte
+	set   *pushrules.Ruleset
+	users int
+}
+
+// people are all who have pushers.
+type people struct {
+	mu    sync.RWMutex
+	all   map[string]*person
+	rules map[[sha256.Size]byte]*sharedRules
+	// fresh are those whose rooms the judging loop has not asked for.
+	fresh map[string]struct{}
+	// applied has the last Seq of each partition of user.output; changed is closed
+	// and replaced when that moves.
+	applied []int64
+	changed chan struct{}
+	// known is closed once everybody has been asked for.
+	known chan struct{}
+}
+
+func newPeople(partitions int) *people {
+	return &people{all: map[string]*person{}, rules: map[[sha256.Size]byte]*sharedRules{}, fresh: map[string]struct{}{},
+		applied: make([]int64, partitions), changed: make(chan struct{}), known: make(chan struct{})}
+}
+
+// get returns a person; nil for who has no pusher.
+func (p *people) get(userID string) *person {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.all[userID]
+}
+
+func (p *people) count() int {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return len(p.all)
+}
+
+// ids lists everybody.
+func (p *people) ids() []string {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	out := make([]string, 0, len(p.all))
+	for id := range p.all {
+		out = append(out, id)
+	}
+	return out
+}
+
+// takeFresh returns who is new since it was called last.
+func (p *people) takeFresh() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []string
+	for id := range p.fresh {
+		out = append(out, id)
+	}
+	clear(p.fresh)
+	return out
+}
+
+// putFresh gives them back.
+func (p *people) putFresh(ids []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range ids {
+		p.fresh[id] = struct{}{}
+	}
+}
+
+// await waits until everybody is known, or ctx is done.
+func (p *people) await(ctx context.Context) bool {
+	select {
+	case <-p.known:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// reach waits until a change has been applied, or ctx is done.
+func (p *people) reach(ctx context.Context, partition int, seq int64) bool {
+	for {
+		p.mu.RLock()
+		there, changed := p.applied[partition] >= seq, p.changed
+		p.mu.RUnlock()
+		if there {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// put makes a person known as is told; without pushers it is forgotten.
+func (p *people) put(u *userapi.PushedUser) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.all[u.UserID]
+	if old != nil {
+		p.release(old.rules)
+	}
+	if len(u.Pushers) == 0 {
+		delete(p.all, u.UserID)
+		return
+	}
+	next := &person{id: u.UserID, pushers: u.Pushers, rules: p.compile(u.UserID, u.Data[typePushRules])}
+	for typ, content := range u.Data {
+		next.set(typ, content)
+	}
+	p.all[u.UserID] = next
+	if old == nil {
+		p.fresh[u.UserID] = struct{}{}
+	}
+}
+
+// setPushers replaces the pushers of somebody known; false when it is not, and has
+// some.
+func (p *people) setPushers(userID string, list []userapi.Pusher) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.all[userID]
+	switch {
+	case old == nil:
+		return len(list) == 0
+	case len(list) == 0:
+		p.release(old.rules)
+		delete(p.all, userID)
+	default:
+		next := *old
+		next.pushers = list
+		p.all[userID] = &next
+	}
+	return true
+}
+
+// set replaces what somebody's account data of a type is, if it is known.
+func (p *people) set(userID, typ string, content jsontext.Value) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.all[userID]
+	if old == nil {
+		return
+	}
+	next := *old
+	if typ == typePushRules {
+		p.release(old.rules)
+		next.rules = p.compile(userID, content)
+	}
+	next.set(typ, content)
+	p.all[userID] = &next
+}
+
+// set takes account data over that is not rules.
+func (u *person) set(typ string, content jsontext.Value) {
+	switch typ {
+	case typeIgnored:
+		u.ignored = ignoredIn(content)
+	case userapi.TypeInvitePermission:
+		u.invites.SetPermission(content)
+	case userapi.TypeInviteFilter:
+		u.invites.SetFilter(content)
+	}
+}
+
+// compile returns compiled rules; p.mu is held.
+func (p *people) compile(userID string, content jsontext.Value) *sharedRules {
+	quoted, err := jsontext.AppendQuote(nil, userID)
+	if err != nil {
+		quoted = []byte(`""`)
+	}
+	key := sha256.Sum256([]byte(strings.ReplaceAll(string(content), string(quoted), "\x00")))
+	shared := p.rules[key]
+	if shared == nil {
+		set, serves := pushrules.CompileFor(content, userID)
+		if !serves {
+			key = sha256.Sum256([]byte(userID)) // nobody else's
+		}
+		shared = &sharedRules{key: key, set: set}
+		p.rules[key] = shared
+	}
+	shared.users++
+	return shared
+}
+
+// release ends somebody's use of rules; p.mu is held.
+func (p *people) release(r *sharedRules) {
+	if r.users--; r.users == 0 {
+		delete(p.rules, r.key)
+	}
+}
+
+// ignoredIn reads m.ignored_user_list; what is not one ignores nobody.
+// spec: client-server-api §ignoring-users
+func ignoredIn(content jsontext.Value) map[string]struct{} {
+	var list struct {
+		Users map[string]jsontext.Value `json:"ignored_users"`
+	}
+	if len(content) == 0 || json.Unmarshal(content, &list) != nil || len(list.Users) == 0 {
+		return nil
+	}
+	out := make(map[string]struct{}, len(list.Users))
+	for id := range list.Users {
+		out[id] = struct{}{}
+	}
+	return out
+}
+
+// follow keeps people as user.output tells, until ctx is done. Where it does not
+// reach back to what is known, everybody is asked for anew.
+func (s *Server) follow(ctx context.Context) error {
+	from := map[int]int64{}
+	for ctx.Err() == nil {
+		err := s.followOnce(ctx, from)
+		if errors.Is(err, eventlog.ErrClosed) && ctx.Err() == nil {
+			return fmt.Errorf("pushapi: %w", err)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.logger.WithError(err).Warn("People's pushers and rules cannot be followed now; trying again")
+			select {
+			case <-time.After(retryFollow):
+			case <-ctx.Done():
+			}
+		}
+	}
+	return nil
+}
+
+// followOnce asks for everybody, where it is not known from which offsets on to
+// follow, and then follows until something fails.
+func (s *Server) followOnce(ctx context.Context, from map[int]int64) error {
+	if len(from) == 0 {
+		if err := s.askEverybody(ctx, from); err != nil {
+			clear(from)
+			return err
+		}
+	}
+	for {
+		read, err := s.readMany(ctx, from)
+		if errors.Is(err, eventlog.ErrOffsetOutOfRange) {
+			clear(from) // it was cut, at either end
+		}
+		if err != nil {
+			return err
+		}
+		for partition, records := range read {
+			for _, r := range records {
+				if err := s.applyChange(ctx, partition, r.Value); err != nil {
+					return fmt.Errorf("%s: partition %d, offset %d: %w", userapi.TopicUserOutput, partition, r.Offset, err)
+				}
+				from[partition] = r.Offset + 1
+			}
+		}
+	}
+}
+
+// askEverybody asks the user-api who has pushers, and notes where user.output was
+// before that: what is told from there on may be known already, which is harmless,
+// since it is always the whole that is told.
+func (s *Server) askEverybody(ctx context.Context, from map[int]int64) error {
+	for p := range s.partitions {
+		_, end, err := s.log.Bounds(ctx, userapi.TopicUserOutput, p)
+		if err != nil {
+			return err
+		}
+		from[p] = end
+	}
+	gone := map[string]struct{}{}
+	for _, id := range s.people.ids() {
+		gone[id] = struct{}{}
+	}
+	for after := ""; ; {
+		page, err := userapi.QueryPushed.Call(ctx, s.caller, &userapi.PushedRequest{After: after, Limit: peoplePage})
+		if err != nil {
+			return err
+		}
+		if len(page.Users) == 0 {
+			break
+		}
+		for i := range page.Users {
+			after = page.Users[i].UserID
+			s.people.put(&page.Users[i])
+			delete(gone, after)
+		}
+	}
+	for id := range gone {
+		s.people.setPushers(id, nil)
+	}
+	select {
+	case <-s.people.known:
+	default:
+		close(s.people.known)
+	}
+	return nil
+}
+
+// readMany reads from all partitions; it waits for the first that has records.
+func (s *Server) readMany(ctx context.Context, from map[int]int64) (map[int][]eventlog.Record, error) {
+	if many, ok := s.log.(eventlog.MultiReader); ok {
+		return many.ReadMany(ctx, userapi.TopicUserOutput, from, followBytes)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	var failed error
+	out := map[int][]eventlog.Record{}
+	for p, offset := range from {
+		wg.Go(func() {
+			records, err := s.log.Read(ctx, userapi.TopicUserOutput, p, offset, followBytes)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				out[p] = records
+			} else if !errors.Is(err, context.Canceled) {
+				failed = errors.Join(failed, err)
+			}
+			cancel()
+		})
+	}
+	wg.Wait()
+	if len(out) > 0 {
+		return out, nil // a partition that failed fails again by itself
+	}
+	return nil, errors.Join(failed, ctx.Err())
+}
+
+// applyChange applies a change to people.
+func (s *Server) applyChange(ctx context.Context, partition int, value []byte) error {
+	var c userapi.UserChange
+	if err := json.Unmarshal(value, &c); err != nil {
+		return err
+	}
+	switch c.Kind {
+	case userapi.ChangePushers:
+		var list []userapi.Pusher
+		if err := json.Unmarshal(c.Content, &list); err != nil {
+			return err
+		}
+		if !s.people.setPushers(c.UserID, list) {
+			if err := s.meet(ctx, c.UserID, list); err != nil {
+				return err
+			}
+		}
+	case userapi.ChangePushRules:
+		s.people.set(c.UserID, typePushRules, c.Content)
+	case userapi.ChangeAccountData:
+		if c.RoomID == "" {
+			s.people.set(c.UserID, c.Type, c.Content)
+		}
+	}
+	p := s.people
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.applied[partition] = max(p.applied[partition], c.Seq)
+	close(p.changed)
+	p.changed = make(chan struct{})
+	return nil
+}
+
+// meet asks for the rules of somebody who had no pusher until now.
+func (s *Server) meet(ctx context.Context, userID string, list []userapi.Pusher) error {
+	data, err := userapi.QueryAccountData.Call(ctx, s.caller, &userapi.AccountDataRequest{
+		UserID: userID, RoomIDs: []string{""}, Types: userapi.PushedTypes()})
+	if err != nil {
+		return err
+	}
+	s.people.put(&userapi.PushedUser{UserID: userID, Pushers: list, Data: data.Data[""]})
+	return nil
+}
