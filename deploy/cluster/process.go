@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -170,6 +171,7 @@ func (m *machine) spawn(name string, command *deploy.Command) error {
 	}
 	defer log.Close()
 	c := exec.Command(command.Program, command.Arguments...)
+	c.Env = []string{"GOMAXPROCS=" + strconv.Itoa(m.share())} // which the environment may say otherwise
 	for _, variable := range os.Environ() {
 		if !strings.HasPrefix(variable, "DENDRITE_") { // as in a container
 			c.Env = append(c.Env, variable)
@@ -184,6 +186,18 @@ func (m *machine) spawn(name string, command *deploy.Command) error {
 	pid := c.Process.Pid
 	go func() { _ = c.Wait() }() // else pid would find it after its end
 	return os.WriteFile(filepath.Join(dir, "pid"), []byte(strconv.Itoa(pid)), 0o600)
+}
+
+// share is how many cores a process may keep busy at once: the instances of a role
+// share those that there are. A Go process looks for work on each core that it may
+// use; with four of each role on two cores that took a quarter of all CPU.
+func (m *machine) share() int {
+	instances, most := map[string]int{}, 1
+	for _, i := range m.state.Instances {
+		instances[i.Role]++
+		most = max(most, instances[i.Role])
+	}
+	return max(1, runtime.NumCPU()/most)
 }
 
 // await waits until a process is ready.
