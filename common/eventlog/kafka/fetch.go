@@ -178,7 +178,10 @@ func (f *fetcher) fetch(from map[*tail]int64) {
 		f.log.suspect()
 		f.session = session{}
 	} else if !f.session.answered(answer, from) {
-		return // asked again for all
+		if !whole {
+			return // asked again for all
+		}
+		err = sarama.KError(answer.ErrorCode)
 	}
 	grown := map[*topic]bool{}
 	for t, offset := range from {
