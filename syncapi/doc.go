@@ -83,6 +83,9 @@
 // What a lazily loading device was sent is known to the instance that sent it;
 // another sends members again.
 //
+// Where other processes share the log, it is read as it grows only while somebody
+// waits here (audience.go).
+//
 // Concurrency: one goroutine applies records, in order of each partition. It
 // changes rooms and users under their own locks, then publishes the vector of
 // positions that it has reached, then wakes the requests of whom it concerns.

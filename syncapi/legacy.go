@@ -161,6 +161,8 @@ func (s *Server) events(r *httpapi.Request) (any, error) {
 func (s *Server) pollEvents(r *httpapi.Request, req *syncRequest, u *user, roomID string) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), req.timeout)
 	defer cancel()
+	s.view.audience.enter()
+	defer s.view.audience.leave()
 	for {
 		woken := u.waiting()
 		a := newAnswer(s, req, u, r.Device.DeviceID)

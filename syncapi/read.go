@@ -12,6 +12,11 @@ import (
 const (
 	// readBytes bounds what is read of a partition at once.
 	readBytes = 256 << 10
+	// leisure is how long what is read of a shared log may wait while nobody waits for
+	// it, unless fewRecords have come at once. Others' requests that need rows which
+	// this instance writes wait as much longer.
+	leisure    = 50 * time.Millisecond
+	fewRecords = 500
 	// retryRead is the pause after a failed read.
 	retryRead = time.Second
 )
@@ -46,13 +51,18 @@ func (r *logReader) run(ctx context.Context, log eventlog.MultiReader) {
 			break
 		}
 		var batches []batch
+		count := 0
 		for p, records := range read {
+			count += len(records)
 			if len(records) > 0 {
 				batches = append(batches, batch{r.sources[p], records})
 				r.next[p] = records[len(records)-1].Offset + 1
 			}
 		}
 		r.hand(ctx, batches)
+		if r.c.view.shared && count < fewRecords {
+			r.c.view.audience.rest(ctx, leisure)
+		}
 	}
 	r.each(ctx)
 }

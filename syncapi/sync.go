@@ -181,6 +181,8 @@ func (s *Server) poll(ctx context.Context, u *user, wait time.Duration, build fu
 			timeout = timer.C
 			s.waiting.Add(1)
 			defer s.waiting.Add(-1)
+			s.view.audience.enter()
+			defer s.view.audience.leave()
 		}
 		select {
 		case <-woken:

@@ -65,6 +65,8 @@ type view struct {
 	applied atomic.Pointer[vector]
 	// advance is closed and made anew whenever applied is.
 	advance atomic.Pointer[chan struct{}]
+	// audience is who waits for that, or for what comes with it.
+	audience audience
 }
 
 func newView(store *storage.Store, caller rpc.Caller, log *logrus.Entry, server string, shape *vector) *view {
@@ -234,6 +236,11 @@ func (v *view) grownLocked(r *room, by int64) {
 
 // reach waits until the view covers a vector, or ctx is done.
 func (v *view) reach(ctx context.Context, want *vector) bool {
+	if v.applied.Load().covers(want) {
+		return true
+	}
+	v.audience.enter()
+	defer v.audience.leave()
 	for {
 		changed := *v.advance.Load()
 		if v.applied.Load().covers(want) {
