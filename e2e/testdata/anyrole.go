@@ -16,8 +16,8 @@ func main() {
 		roles.Main()
 		return
 	}
-	if role != "room-server" {
-		role = strings.TrimSuffix(role, "-server")
+	if short := strings.TrimSuffix(role, "-server"); strings.Contains(short, "-") { // as client-api; room-server is called so
+		role = short
 	}
 	roles.Main(role)
 }
