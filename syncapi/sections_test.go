@@ -75,6 +75,23 @@ func testTypingAndPresence(t *testing.T) {
 	}
 }
 
+// TestLogOfTypingPutBack: a token that has seen more of ephemeral than the log holds,
+// since that was put back to an earlier time, is as good as any.
+func TestLogOfTypingPutBack(t *testing.T) {
+	m := newModel(t)
+	m.create(testRoom, alice, bob)
+	ahead, err := parseVector(m.sync(alice, "").Next, m.view.shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead.eph[0] += 2
+	since := m.sync(alice, ahead.String()).Next
+	m.ephemeral(userapi.Ephemeral{Typing: &userapi.Typing{RoomID: testRoom, UserIDs: []string{bob}}})
+	if got := m.sync(alice, since, "timeout", "10000").Rooms.Join[testRoom].Ephemeral.Events; len(got) != 1 {
+		t.Errorf("typing: %+v", got)
+	}
+}
+
 func TestAccountData(t *testing.T) { sqldbtest.Each(t, testAccountData) }
 
 func testAccountData(t *testing.T) {

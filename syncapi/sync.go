@@ -2,6 +2,7 @@ package syncapi
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -136,6 +137,11 @@ func (s *Server) catchUp(ctx context.Context, since *vector) error {
 		}
 		want = heads
 	}
+	if since != nil {
+		if err := s.forgetLost(ctx, since); err != nil {
+			return err
+		}
+	}
 	if there, err := s.await(ctx, want); there || err != nil {
 		return err
 	}
@@ -149,6 +155,34 @@ func (s *Server) catchUp(ctx context.Context, since *vector) error {
 		}
 	}
 	return matrixerror.Unavailable(retryLater, "The view of rooms lags behind")
+}
+
+// lostAfter is how long the view may be behind a token in ephemeral before the log
+// is asked whether it still has that much.
+const lostAfter = time.Second
+
+// forgetLost takes from a token what it has seen of ephemeral beyond the end of the
+// log: that was put back to an earlier time, and nothing restores what was said by
+// then of typing and presence.
+func (s *Server) forgetLost(ctx context.Context, since *vector) error {
+	shape := s.view.shape
+	if since.ephID != shape.ephID || covers(s.view.applied.Load().eph, since.eph) {
+		return nil
+	}
+	seen := &vector{eph: since.eph, ephID: since.ephID}
+	waiting, cancel := context.WithTimeout(ctx, min(lostAfter, s.maxLag))
+	defer cancel()
+	if s.view.reach(waiting, seen) || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for p := range min(len(since.eph), len(shape.eph)) {
+		_, end, err := s.feed.log.Bounds(ctx, userapi.TopicEphemeral, p)
+		if err != nil {
+			return fmt.Errorf("syncapi: bounds of %s: %w", userapi.TopicEphemeral, err)
+		}
+		since.eph[p] = min(since.eph[p], end)
+	}
+	return nil
 }
 
 // await waits, bounded, until the view covers a vector, and tells whether it does.
