@@ -66,7 +66,7 @@ func announce(c *config.Dendrite, names []string, at Addresses) {
 }
 
 // release is the version of this source; CHANGELOG.md says what came with it.
-const release = "0.2.0"
+const release = "0.3.0-dev"
 
 // Version is the release and the commit that the binary was built from.
 func Version() string {
