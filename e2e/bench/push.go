@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -65,8 +66,9 @@ func pushes(ctx context.Context, b *bench) error {
 
 // events are some, of which a few are under way at once.
 func (b *bench) events(name string, writer *client, room string) load {
+	txn := rand.Text() // the events before are others
 	return load{name: name, ops: b.sizes.events, workers: 4, do: func(ctx context.Context, n int) error {
-		return writer.send(ctx, room, fmt.Sprintf("%s%d-%d", b.unique, len(name), n), usual)
+		return writer.send(ctx, room, fmt.Sprint(txn, n), usual)
 	}}
 }
 
