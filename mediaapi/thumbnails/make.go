@@ -79,6 +79,9 @@ func ceil(a, b int) int { return (a + b - 1) / b }
 func (p *plan) shrink(m image.Image) *image.NRGBA {
 	small := image.NewNRGBA(image.Rectangle{Max: p.to})
 	from := p.from.Add(m.Bounds().Min).Intersect(m.Bounds())
+	if to := reduced(from.Size(), p.to); to != from.Size() {
+		m, from = reduce(m, from, to), image.Rectangle{Max: to}
+	}
 	if from.Size() == p.to {
 		draw.Draw(small, small.Rect, m, from.Min, draw.Src)
 	} else {
@@ -137,15 +140,19 @@ func NewBudget(maxPixels, memory int64, workers int) *Budget {
 	return &Budget{memory: semaphore.NewWeighted(memory), most: memory, workers: make(chan struct{}, max(1, workers)), maxPixels: maxPixels}
 }
 
-// cost is about how much memory making takes: decoded pixels, what the scaler holds
-// between its two passes, and the small image, some times over.
+// cost is about how much memory making takes: decoded pixels, those of the reduced image,
+// what the scaler holds between its two passes, and the small image, some times over.
 func (i *Info) cost(p plan, framePixels int64) int64 {
 	stored := int64(i.stored.X) * int64(i.stored.Y)
 	c := stored*i.bytesPerPixel + framePixels*8
 	if framePixels > 0 {
 		c += stored * 4 // what stands behind the frames
 	}
-	c += 32*int64(p.to.X)*int64(p.from.Dy()) + 16*int64(p.to.X)*int64(p.to.Y)
+	scaled := reduced(p.from.Size(), p.to)
+	if scaled != p.from.Size() {
+		c += 8 * int64(scaled.X) * int64(scaled.Y)
+	}
+	c += 32*int64(p.to.X)*int64(scaled.Y) + 16*int64(p.to.X)*int64(p.to.Y)
 	if i.Format == formatGIF || framePixels > 0 {
 		c += stored * 4 // the canvas
 	}
