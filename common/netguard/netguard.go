@@ -75,8 +75,11 @@ const dialTimeout = 10 * time.Second
 
 // Transport makes a transport that connects as the Guard allows, by no proxy of
 // the environment's. It keeps few connections, since it meets many servers.
-func (g *Guard) Transport() *http.Transport {
-	dialer := &net.Dialer{Timeout: dialTimeout, ControlContext: g.control}
+func (g *Guard) Transport() *http.Transport { return g.transport(nil) }
+
+// transport makes one that resolves names by a resolver; nil is the system's.
+func (g *Guard) transport(resolver *net.Resolver) *http.Transport {
+	dialer := &net.Dialer{Timeout: dialTimeout, ControlContext: g.control, Resolver: resolver}
 	return &http.Transport{
 		DialContext:            dialer.DialContext,
 		TLSHandshakeTimeout:    dialTimeout,
