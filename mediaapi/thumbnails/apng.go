@@ -26,11 +26,15 @@ var errPNG = errors.New("thumbnails: a broken PNG")
 const (
 	maxChunks     = 20_000
 	maxChunkBytes = 64 << 20
+	// maxTable is the length of the longest chunk that is not pixels: 256 colours.
+	maxTable = 3 * 256
+	// controlBytes is that of an fcTL.
+	controlBytes = 26
 )
 
-// walkPNG calls f for each chunk; wanted says whether its data is read. What is
-// broken ends the walk without an error.
-func walkPNG(in io.ReadSeeker, wanted func(kind string) bool, f func(chunk) error) error {
+// walkPNG calls f for each chunk; wanted says whether its data, of so many bytes, is
+// read. What is broken ends the walk without an error.
+func walkPNG(in io.ReadSeeker, wanted func(kind string, length int64) bool, f func(chunk) error) error {
 	size, err := in.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
@@ -47,7 +51,7 @@ func walkPNG(in io.ReadSeeker, wanted func(kind string) bool, f func(chunk) erro
 			return nil
 		}
 		c := chunk{kind: string(head[4:])}
-		if wanted(c.kind) {
+		if wanted(c.kind, length) {
 			c.data = make([]byte, length)
 			if n, err := readAt(in, at+8, c.data); err != nil || int64(n) < length {
 				return err
@@ -63,8 +67,8 @@ func walkPNG(in io.ReadSeeker, wanted func(kind string) bool, f func(chunk) erro
 
 // apngFrames counts the frames of an APNG, up to most, and their pixels.
 func apngFrames(in io.ReadSeeker, most int) (pixels int64, frames int, err error) {
-	err = walkPNG(in, func(kind string) bool { return kind == "fcTL" }, func(c chunk) error {
-		if c.kind == "fcTL" && len(c.data) == 26 {
+	err = walkPNG(in, func(kind string, length int64) bool { return kind == "fcTL" && length == controlBytes }, func(c chunk) error {
+		if c.kind == "fcTL" && len(c.data) == controlBytes {
 			frames++
 			pixels += int64(binary.BigEndian.Uint32(c.data[4:])) * int64(binary.BigEndian.Uint32(c.data[8:]))
 		}
@@ -92,9 +96,11 @@ type apngReader struct {
 // animatedPNG decodes an APNG whose frames have been counted.
 func animatedPNG(in io.ReadSeeker) ([]frame, error) {
 	r := &apngReader{}
-	wanted := func(kind string) bool {
+	wanted := func(kind string, length int64) bool {
 		switch kind {
-		case "IHDR", "PLTE", "tRNS", "fcTL", "IDAT", "fdAT":
+		case "IHDR", "PLTE", "tRNS", "fcTL":
+			return length <= maxTable // a longer one is none
+		case "IDAT", "fdAT":
 			return true
 		}
 		return false
@@ -122,7 +128,7 @@ func (r *apngReader) chunk(c chunk) error {
 	case "PLTE", "tRNS":
 		r.shared = append(r.shared, c)
 	case "fcTL":
-		if len(c.data) != 26 || r.header == nil {
+		if len(c.data) != controlBytes || r.header == nil {
 			return errPNG
 		}
 		if err := r.endFrame(); err != nil {
@@ -222,7 +228,7 @@ func (w *apngWriter) add(m *image.NRGBA, delay int) error {
 	if w.frames == 0 {
 		w.size = m.Bounds().Size()
 	}
-	control := make([]byte, 26)
+	control := make([]byte, controlBytes)
 	binary.BigEndian.PutUint32(control, w.next())
 	binary.BigEndian.PutUint32(control[4:], uint32(w.size.X))
 	binary.BigEndian.PutUint32(control[8:], uint32(w.size.Y))
@@ -231,7 +237,7 @@ func (w *apngWriter) add(m *image.NRGBA, delay int) error {
 	first := w.frames == 0
 	w.frames++
 	written := false
-	return walkPNG(bytes.NewReader(one.Bytes()), func(string) bool { return true }, func(c chunk) error {
+	return walkPNG(bytes.NewReader(one.Bytes()), func(string, int64) bool { return true }, func(c chunk) error {
 		switch {
 		case c.kind == "IHDR" && first:
 			w.out.WriteString(pngMagic)

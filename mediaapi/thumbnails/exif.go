@@ -11,13 +11,20 @@ import (
 type jpegInfo struct {
 	orientation int // 1 to 8
 	progressive bool
+	scans       int // up to maxScans + 1
 }
 
-// maxSegments bounds the segments that are looked at before the image's data.
-const maxSegments = 1000
+// maxSegments bounds the segments that are looked at, and maxScans the scans of an image
+// that is decoded: each may be a few bytes long and be drawn over the whole image.
+// Encoders make about ten.
+const (
+	maxSegments = 1000
+	maxScans    = 100
+)
 
-// readJPEG walks over the segments before the pixels. What is broken there is taken
-// for what is not: the decoder judges the image.
+// readJPEG walks over the segments as the decoder does, which passes over bytes between
+// them that belong to none. What is broken otherwise ends the walk: the decoder refuses
+// the image.
 func readJPEG(in io.ReadSeeker) (jpegInfo, error) {
 	of := jpegInfo{orientation: 1}
 	if _, err := in.Seek(2, io.SeekStart); err != nil {
@@ -25,19 +32,27 @@ func readJPEG(in io.ReadSeeker) (jpegInfo, error) {
 	}
 	r := bufio.NewReader(in)
 	for range maxSegments {
-		marker, length, err := nextSegment(r)
-		if err != nil || marker == 0xda || marker == 0xd9 { // start of the scan, end of the image
+		marker, err := nextMarker(r)
+		if err != nil || marker == 0xd9 { // end of the image
 			return of, ignoreEnd(err)
 		}
-		if marker == 0xc2 || marker == 0xc6 || marker == 0xca || marker == 0xce {
-			of.progressive = true
+		length, err := segmentLength(r)
+		if err != nil {
+			return of, ignoreEnd(err)
 		}
-		if marker == 0xe1 { // APP1
+		switch marker {
+		case 0xc2, 0xc6, 0xca, 0xce:
+			of.progressive = true
+		case 0xda: // start of a scan, whose data is passed over as what belongs to none
+			if of.scans++; of.scans > maxScans {
+				return of, nil
+			}
+		case 0xe1: // APP1
 			segment := make([]byte, length)
 			if _, err := io.ReadFull(r, segment); err != nil {
 				return of, ignoreEnd(err)
 			}
-			if o := exifOrientation(segment); o != 0 {
+			if o := exifOrientation(segment); o != 0 && of.scans == 0 {
 				of.orientation = o
 			}
 			continue
@@ -46,10 +61,11 @@ func readJPEG(in io.ReadSeeker) (jpegInfo, error) {
 			return of, ignoreEnd(err)
 		}
 	}
+	of.scans = maxScans + 1 // who knows
 	return of, nil
 }
 
-var errMarker = errors.New("thumbnails: no marker where one should be")
+var errMarker = errors.New("thumbnails: a segment of no length")
 
 // ignoreEnd leaves errors of the reader.
 func ignoreEnd(err error) error {
@@ -59,32 +75,39 @@ func ignoreEnd(err error) error {
 	return err
 }
 
-// nextSegment reads a marker and the length of what follows it.
-func nextSegment(r *bufio.Reader) (marker byte, length int, err error) {
-	b, err := r.ReadByte()
-	if err != nil {
-		return 0, 0, err
-	}
-	if b != 0xff {
-		return 0, 0, errMarker
-	}
-	for b == 0xff { // any number may stand before a marker
-		if b, err = r.ReadByte(); err != nil {
-			return 0, 0, err
+// nextMarker reads up to the next marker that has a segment, or is the image's end: it
+// passes over data, in which a zero follows 0xff, and over restarts.
+func nextMarker(r *bufio.Reader) (byte, error) {
+	for {
+		if _, err := r.ReadSlice(0xff); errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		} else if err != nil {
+			return 0, err
+		}
+		b := byte(0xff)
+		for b == 0xff { // any number may stand before a marker
+			var err error
+			if b, err = r.ReadByte(); err != nil {
+				return 0, err
+			}
+		}
+		if b != 0 && (b < 0xd0 || b > 0xd7) {
+			return b, nil
 		}
 	}
-	if b == 0xda || b == 0xd9 || b == 0x01 || b >= 0xd0 && b <= 0xd8 { // which have no length, or whose does not matter
-		return b, 0, nil
-	}
+}
+
+// segmentLength reads the length of what follows.
+func segmentLength(r *bufio.Reader) (int, error) {
 	var size [2]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	n := int(binary.BigEndian.Uint16(size[:]))
 	if n < 2 {
-		return 0, 0, errMarker
+		return 0, errMarker
 	}
-	return b, n - 2, nil
+	return n - 2, nil
 }
 
 // orientationTag is that of EXIF.

@@ -58,8 +58,11 @@ type Info struct {
 	// orientation is EXIF's, 1 to 8, and stored the size before it is applied.
 	orientation int
 	stored      image.Point
-	// bytesPerPixel is what a decoded pixel takes, at most.
-	bytesPerPixel int64
+	// bytesPerPixel is what a decoded pixel takes, at most, and bytesHeld what is held of
+	// the file itself.
+	bytesPerPixel, bytesHeld int64
+	// scans is how often a JPEG is drawn over, up to maxScans + 1.
+	scans int
 }
 
 // Inspect reads what an image is, and not its pixels: ErrFormat for what is none.
@@ -128,9 +131,14 @@ func (i *Info) inspectJPEG(in io.ReadSeeker) error {
 	if err != nil {
 		return err
 	}
-	i.orientation = of.orientation
+	i.orientation, i.scans = of.orientation, of.scans
+	samples := int64(3)
+	if c.ColorModel != color.YCbCrModel && c.ColorModel != color.GrayModel { // its planes are put together in the end
+		samples = 4
+		i.bytesPerPixel *= 2
+	}
 	if of.progressive { // its coefficients are held until the end
-		i.bytesPerPixel = 16
+		i.bytesPerPixel += 4 * samples
 	}
 	return nil
 }
@@ -145,9 +153,19 @@ func (i *Info) inspectPNG(in io.ReadSeeker) error {
 		i.bytesPerPixel = 8
 	}
 	i.bytesPerPixel *= 2 // an interlaced one is put together from its parts
+	if i.bytesHeld, err = held(in); err != nil {
+		return err
+	}
 	_, frames, err := apngFrames(in, 2)
 	i.Animated = frames > 1
 	return err
+}
+
+// held is how much of a file there may be in memory where frames are files that are
+// put together: the frame, the file, and what its buffer grew to.
+func held(in io.ReadSeeker) (int64, error) {
+	size, err := in.Seek(0, io.SeekEnd)
+	return 4 * size, err
 }
 
 func (i *Info) inspectGIF(in io.ReadSeeker) error {
@@ -169,6 +187,9 @@ func (i *Info) inspectWebP(in io.ReadSeeker) error {
 		return err
 	}
 	i.bytesPerPixel = 8
+	if i.bytesHeld, err = held(in); err != nil {
+		return err
+	}
 	if w.canvas != (image.Point{}) {
 		i.stored, i.Animated = w.canvas, len(w.frames) > 1
 		return nil

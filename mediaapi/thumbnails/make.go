@@ -148,6 +148,9 @@ func (i *Info) cost(p plan, framePixels int64) int64 {
 	if framePixels > 0 {
 		c += stored * 4 // what stands behind the frames
 	}
+	if framePixels > 0 || i.Format == formatWebP {
+		c += i.bytesHeld
+	}
 	scaled := reduced(p.from.Size(), p.to)
 	if scaled != p.from.Size() {
 		c += 8 * int64(scaled.X) * int64(scaled.Y)
@@ -159,11 +162,29 @@ func (i *Info) cost(p plan, framePixels int64) int64 {
 	return c
 }
 
+// breakable is a file that ends with a context: decoders know of none.
+type breakable struct {
+	io.ReadSeeker
+	ctx context.Context
+}
+
+// Read implements io.Reader.
+func (b *breakable) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return b.ReadSeeker.Read(p)
+}
+
 // Make makes a thumbnail, once there is memory for it: ErrTooLarge if there never is.
 func (b *Budget) Make(ctx context.Context, i *Info, in io.ReadSeeker, w Wish) (*Thumbnail, error) {
 	if int64(i.stored.X)*int64(i.stored.Y) > b.maxPixels {
 		return nil, fmt.Errorf("%w: it has %d x %d pixels", ErrTooLarge, i.stored.X, i.stored.Y)
 	}
+	if i.scans > maxScans {
+		return nil, fmt.Errorf("%w: it has more than %d scans", ErrTooLarge, maxScans)
+	}
+	in = &breakable{in, ctx}
 	p := i.plan(w)
 	select {
 	case b.workers <- struct{}{}:
@@ -199,6 +220,9 @@ func (b *Budget) make(ctx context.Context, i *Info, in io.ReadSeeker, p plan, co
 	}
 	if animated {
 		frames, err := i.decodeFrames(in)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if err != nil {
 			return nil, err
 		}
