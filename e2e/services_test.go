@@ -157,7 +157,7 @@ func says(t testing.TB, dir, file string) string {
 // services are those that tests share which do them no harm; each starts when
 // it is needed first.
 type services struct {
-	kafka, postgres, binaries, altered func() (string, error) // the folder
+	kafka, postgres, binaries, plain, altered func() (string, error) // the folder
 
 	mu      sync.Mutex
 	started []*service
@@ -192,6 +192,7 @@ func newServices() *services {
 		})
 	}
 	s.binaries = build(func(dir string) error { return buildCluster(dir, "..") })
+	s.plain = build(buildPlain)
 	s.altered = build(buildAltered)
 	return s
 }
