@@ -4,7 +4,7 @@ GO ?= go
 DATA ?= data
 LISTEN ?= 127.0.0.1:8008
 
-.PHONY: build run test check e2e fuzz soak bench cluster cluster-stop clean
+.PHONY: build run test check e2e fuzz soak bench microbench cluster cluster-stop clean
 
 build: ## all binaries, in bin/
 	$(GO) build -trimpath -o bin/ ./cmd/...
@@ -37,7 +37,11 @@ soak: ## the long form of faults and fuzzing
 	$(GO) test -race -count 1 -v -timeout 0 ./e2e/... -e2e.soak $(SOAK)
 	scripts/fuzz $(FUZZTIME)
 
-bench: ## Go benchmarks with allocations, and an end-to-end one
+BENCH ?=
+bench: ## a whole server measured from outside: BENCH="-small", "-run sync,keys", "-cluster DIR"
+	$(GO) run ./e2e/bench $(BENCH)
+
+microbench: ## Go benchmarks with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 INSTANCES ?= 2

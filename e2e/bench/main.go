@@ -17,6 +17,7 @@ type sizes struct {
 	rooms, roomEvents, syncs  int
 	members, pushers, events  int
 	images, imageAsks         int
+	width, height             int // of the images
 	files, largeFiles, copies int
 	messages, searches        int
 }
@@ -25,7 +26,7 @@ var full = sizes{
 	claimDevices: 200, claimKeys: 100,
 	rooms: 1000, roomEvents: 3, syncs: 100,
 	members: 10_000, pushers: 20, events: 2000,
-	images: 20, imageAsks: 500,
+	images: 20, imageAsks: 500, width: 4000, height: 3000,
 	files: 200, largeFiles: 5, copies: 3,
 	messages: 1_000_000, searches: 200,
 }
@@ -34,7 +35,7 @@ var small = sizes{
 	claimDevices: 10, claimKeys: 20,
 	rooms: 20, roomEvents: 2, syncs: 10,
 	members: 50, pushers: 2, events: 40,
-	images: 2, imageAsks: 10,
+	images: 2, imageAsks: 10, width: 2000, height: 1500,
 	files: 5, largeFiles: 1, copies: 2,
 	messages: 500, searches: 10,
 }
@@ -49,7 +50,7 @@ var scenarios = []scenario{
 	{"keys", "one-time keys claimed by 32 clients", claimKeys},
 	{"sync", "/sync and sliding sync of who is in many rooms", syncs},
 	{"push", "events in a room with many members", pushes},
-	{"thumbnails", "thumbnails of photographs of 12 megapixels", thumbnails},
+	{"thumbnails", "thumbnails of photographs", thumbnails},
 	{"files", "uploads and downloads", files},
 	{"search", "searches in many messages", searches},
 }
@@ -75,10 +76,10 @@ func parse(args []string) (*options, error) {
 	s := &o.sizes
 	for name, size := range map[string]*int{
 		"claim-devices": &s.claimDevices, "claim-keys": &s.claimKeys, "rooms": &s.rooms, "room-events": &s.roomEvents, "syncs": &s.syncs,
-		"members": &s.members, "pushers": &s.pushers, "events": &s.events, "images": &s.images, "image-asks": &s.imageAsks,
+		"members": &s.members, "pushers": &s.pushers, "events": &s.events, "images": &s.images, "image-asks": &s.imageAsks, "width": &s.width, "height": &s.height,
 		"files": &s.files, "large-files": &s.largeFiles, "copies": &s.copies, "messages": &s.messages, "searches": &s.searches,
 	} {
-		set.IntVar(size, name, *size, "how many of these")
+		set.IntVar(size, name, *size, "how many, or how large")
 	}
 	set.Usage = func() {
 		fmt.Fprintln(set.Output(), "bench measures a server. Its scenarios:")

@@ -65,8 +65,7 @@ func thumbnails(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	const width, height = 4000, 3000
-	picture, err := photograph(width, height)
+	picture, err := photograph(b.sizes.width, b.sizes.height)
 	if err != nil {
 		return err
 	}
@@ -97,7 +96,9 @@ func thumbnails(ctx context.Context, b *bench) error {
 			return err
 		}
 		decoding := shares(map[string]string{"decoding": `image/jpeg\.Decode`, "scaling": `plan\).*shrink`, "encoding": `image/(jpeg|png)\.Encode`})
-		note := func(*figures) string { return fmt.Sprintf("JPEG of %d KiB", len(picture)/1024) }
+		note := func(*figures) string {
+			return fmt.Sprintf("of %dx%d, JPEG of %d KiB", b.sizes.width, b.sizes.height, len(picture)/1024)
+		}
 		if err := b.measure(ctx, load{name: "thumbnail cold, " + size.name, ops: len(names), workers: 4, do: ask}, note, decoding); err != nil {
 			return err
 		}
