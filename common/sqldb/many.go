@@ -28,8 +28,9 @@ const (
 // without another VALUES or, outside of ON CONFLICT, WHERE. SQLite runs it for
 // one row after the other, which costs little there. On PostgreSQL, where each
 // statement is a round trip, the rows go as one array for each placeholder, and
-// the text becomes INSERT … SELECT … FROM unnest(…), or UPDATE … FROM unnest(…);
-// a placeholder takes int, int64, string, bool or []byte, the same in all rows.
+// the text becomes INSERT … SELECT … FROM unnest(…), or UPDATE … FROM (SELECT … FROM
+// unnest(…), t … FOR NO KEY UPDATE); a placeholder takes int, int64, string, bool or
+// []byte, the same in all rows.
 //
 // key has the numbers of the placeholders that say which row of the table is
 // written; nil if no two can be the same. Rows with the same key take effect in
@@ -47,7 +48,7 @@ func (tx *Tx) ExecMany(ctx context.Context, text string, key []int, rows [][]any
 			if err != nil {
 				return affected, fmt.Errorf("sqldb: %q: %w", text, err)
 			}
-			many, err := tx.manyText(text, types)
+			many, err := tx.manyText(text, types, key)
 			if err != nil {
 				return affected, err
 			}
@@ -206,8 +207,8 @@ func element(b []byte, v any) ([]byte, string, error) {
 var placeholder = regexp.MustCompile(`\$(\d+)`)
 
 // manyText is the text for many rows of a text for one.
-func (tx *Tx) manyText(text string, types []string) (string, error) {
-	id := manyID{text, strings.Join(types, " ")}
+func (tx *Tx) manyText(text string, types []string, key []int) (string, error) {
+	id := manyID{text, strings.Join(types, " "), fmt.Sprint(key)}
 	if many := tx.conn.many[id]; many != "" {
 		return many, nil
 	}
@@ -233,7 +234,7 @@ func (tx *Tx) manyText(text string, types []string) (string, error) {
 			return "", fmt.Errorf("sqldb: no WHERE in %q", text)
 		}
 		word := map[string]string{"UPDATE": " FROM ", "DELETE": " USING "}[verb]
-		many = before + word + from + " WHERE " + after
+		many = before + word + inOrder(before, from, after, key) + " WHERE " + after
 	default:
 		return "", fmt.Errorf("sqldb: %q is none of INSERT, UPDATE, DELETE", text)
 	}
@@ -241,8 +242,28 @@ func (tx *Tx) manyText(text string, types []string) (string, error) {
 	return many, nil
 }
 
+// inOrder are the rows of from once the table's are locked in the order of their keys. A
+// join alone finds them in whatever order the planner thinks is quick, another one for
+// each transaction: some would wait for each other until PostgreSQL notices, a second
+// later.
+func inOrder(before, from, where string, key []int) string {
+	if key == nil {
+		return from
+	}
+	words := strings.Fields(before) // UPDATE table …, or DELETE FROM table
+	table, lock := words[1], "FOR NO KEY UPDATE"
+	if words[0] == "DELETE" {
+		table, lock = words[2], "FOR UPDATE"
+	}
+	var order []string
+	for _, k := range key {
+		order = append(order, fmt.Sprintf("many.p%d", k))
+	}
+	return "(SELECT many.* FROM " + from + ", " + table + " WHERE " + where + " ORDER BY " + strings.Join(order, ", ") + " " + lock + " OF " + table + ") AS many"
+}
+
 // manyID names a text for many rows.
-type manyID struct{ text, types string }
+type manyID struct{ text, types, key string }
 
 // closing is where the parenthesis ends that text begins within; below 0 if it
 // does not.
