@@ -3,6 +3,7 @@ package netguard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -64,32 +65,33 @@ func (s *nameserver) answer(question []byte) ([]byte, error) {
 	return m.Pack()
 }
 
-// TestRebinding: a name that was an allowed address a moment ago is none that opens
-// the way to another.
-func TestRebinding(t *testing.T) {
-	var reached, inside atomic.Int64
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// listen serves at an address of this machine, and counts requests; /away redirects to
+// the same host.
+func listen(t *testing.T, at netip.AddrPort, reached *atomic.Int64) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp", at.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := netip.MustParseAddrPort(l.Addr().String()).Port()
-	outside := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		reached.Add(1)
 		w.Header().Set("Connection", "close")
 		if r.URL.Path == "/away" {
 			http.Redirect(w, r, "/", http.StatusFound)
 		}
 	})}}
-	outside.Start()
-	defer outside.Close()
-	within, err := net.Listen("tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port).String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	private := &httptest.Server{Listener: within, Config: &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { inside.Add(1) })}}
-	private.Start()
-	defer private.Close()
+	s.Start()
+	t.Cleanup(s.Close)
+	return netip.MustParseAddrPort(l.Addr().String())
+}
+
+// TestRebinding: a name that was an allowed address a moment ago is none that opens
+// the way to another.
+func TestRebinding(t *testing.T) {
 	allowed, denied := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")
+	var reached, inside atomic.Int64
+	port := listen(t, netip.AddrPortFrom(allowed, 0), &reached).Port()
+	listen(t, netip.AddrPortFrom(denied, port), &inside)
 	s := &nameserver{is: func(name string, n int64) []netip.Addr {
 		switch {
 		case name == "both.test":
@@ -103,26 +105,24 @@ func TestRebinding(t *testing.T) {
 	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "udp", at)
 	}}
-	transport := New(prefixes("127.0.0.0/8", "::1/128"), prefixes("127.0.0.1/32")).transport(resolver)
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport}
-	get := func(url string) error {
-		res, err := client.Get(strings.Replace(url, "PORT", netip.AddrPortFrom(allowed, port).String()[len("127.0.0.1:"):], 1))
+	client := &http.Client{Transport: New(prefixes("127.0.0.0/8", "::1/128"), prefixes("127.0.0.1/32")).transport(resolver)}
+	get := func(host, path string) error {
+		res, err := client.Get(fmt.Sprintf("http://%s:%d%s", host, port, path))
 		if err == nil {
 			res.Body.Close()
 		}
 		return err
 	}
-	if err := get("http://one.test:PORT/"); err != nil {
+	if err := get("one.test", "/"); err != nil {
 		t.Errorf("what is allowed: %v", err)
 	}
-	if err := get("http://one.test:PORT/"); !errors.Is(err, ErrDenied) {
+	if err := get("one.test", "/"); !errors.Is(err, ErrDenied) {
 		t.Errorf("what it has become: %v", err)
 	}
-	if err := get("http://one.test:PORT/away"); !errors.Is(err, ErrDenied) || reached.Load() != 2 {
+	if err := get("one.test", "/away"); !errors.Is(err, ErrDenied) || reached.Load() != 2 {
 		t.Errorf("a redirect to what it has become: %v, reached %d times", err, reached.Load())
 	}
-	if err := get("http://both.test:PORT/"); err != nil || reached.Load() != 3 {
+	if err := get("both.test", "/"); err != nil || reached.Load() != 3 {
 		t.Errorf("a name of both: %v, reached %d times", err, reached.Load())
 	}
 	if n := inside.Load(); n > 0 || s.asked.Load() < 5 {
