@@ -19,7 +19,7 @@ type Push struct {
 	// MaxPerGateway bounds those to one gateway; zero means 16.
 	MaxPerGateway int `yaml:"max_per_gateway"`
 	// MaxWaiting bounds the notifications that wait for a pusher whose gateway is
-	// away, the newest being kept; zero means 100.
+	// away, or slower than they come, the newest being kept; zero means 100.
 	MaxWaiting int `yaml:"max_waiting"`
 	// Lifetime is how long they wait; zero means 24h.
 	Lifetime time.Duration `yaml:"lifetime"`
