@@ -17,7 +17,7 @@ import (
 
 const (
 	// purgeEvery is how often purges are looked for at most.
-	purgeEvery = 5 * time.Second
+	purgeEvery = 2 * time.Second
 	// purgeRooms is how many rooms are looked at at once, purgePage how many events
 	// of one.
 	purgeRooms = 500
