@@ -1,6 +1,7 @@
 package roomserver
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -136,6 +137,13 @@ func testPurgeHistory(t *testing.T) {
 				}
 			}
 			r.contiguousOutputs()
+			file, other := export(r, room), newRig(t)
+			if _, _, err := Import(t.Context(), bytes.NewReader(file), testRing, other.importer()); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := other.shows(room, false), r.shows(room, false); !slices.Equal(got, want) {
+				t.Fatalf("imported: %v, want %v", got, want)
+			}
 			outputs := headers(r.outputs())
 			r.wholly()
 			r.replayed()
