@@ -7,6 +7,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/roomserver/storage"
 )
 
 // What is to be purged, and when, is for writers to decide, who have a clock: here
@@ -63,7 +64,19 @@ func (w *work) purgeHistory(in *input) error {
 		st.output.Purged = append(st.output.Purged, api.PurgedEvent{EventID: f.event.EventID()})
 	}
 	w.push(st)
+	st.ts = in.record.TS
+	w.forgetOutputs(in.record.TS)
 	return nil
+}
+
+// forgetOutputs drops, once the record is stored, what was published of purges long
+// before it: who has not read that by now builds its view anew. So the names of
+// purged events do not pile up.
+func (w *work) forgetOutputs(ts int64) {
+	before := ts - w.s.config.TransactionLifetime.Milliseconds()
+	w.trial.writes = append(w.trial.writes, func(ctx context.Context, tx *sqldb.Tx, store *storage.Store, roomNID int64) error {
+		return store.ForgetPurges(ctx, tx, roomNID, before)
+	})
 }
 
 // forgetEvent notes that an event is not known any more: what is stored of it goes,

@@ -219,6 +219,83 @@ func (r *rig) replayedOutputs(want []string) {
 	}
 }
 
+// TestPurgesForgotten: that events were purged long ago is not stored for ever.
+func TestPurgesForgotten(t *testing.T) { sqldbtest.Each(t, testPurgesForgotten) }
+
+func testPurgesForgotten(t *testing.T) {
+	r := newRigWithin(t, testServer, alone)
+	room := r.room("12")
+	var sent []string
+	for range 4 {
+		sent = append(sent, r.post(room, message(alice, "x")).EventIDs[0])
+	}
+	week := r.s.config.TransactionLifetime.Milliseconds()
+	stored := func() (n int) {
+		for _, row := range r.tables()["outputs"] {
+			if strings.Contains(row, `"history_purged"`) {
+				n++
+			}
+		}
+		return n
+	}
+	for i, want := range []int{1, 2, 2} {
+		r.accepted(&api.InputRecord{RoomID: room, TS: 1_000_000 + week/2*int64(i) + int64(i), Kind: api.KindPurgeHistory, Purge: sent[i : i+1]})
+		if got := stored(); got != want {
+			t.Errorf("after %d purges: %d are stored, want %d", i+1, got, want)
+		}
+	}
+	r.contiguousOutputs()
+	outputs := headers(r.outputs())
+	r.wholly()
+	r.replayed()
+	r.replayedOutputs(outputs)
+}
+
+// TestPurgeShared: instances share the rooms, and what is purged no one shows, also
+// one that has read it before or takes the room over.
+func TestPurgeShared(t *testing.T) { sqldbtest.Each(t, testPurgeShared) }
+
+func testPurgeShared(t *testing.T) {
+	r := newShared(t, limits{})
+	a, stopA := r.instance()
+	b, stopB := r.instance()
+	testwait.Until(t, "two share", func() bool { return a.owned() == testPartitions/2 && b.owned() == testPartitions/2 })
+	type shown struct {
+		room string
+		want []string
+	}
+	var rooms []shown
+	for range 6 {
+		room := r.room("12")
+		gone, kept, last := r.post(room, message(alice, "gone")).EventIDs[0], r.post(room, message(alice, "kept")).EventIDs[0], r.post(room, message(alice, "last")).EventIDs[0]
+		for _, s := range []*Server{a, b} {
+			if _, err := s.queryHistory(t.Context(), &api.HistoryRequest{RoomID: room, Backwards: true, Limit: 10}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.accepted(&api.InputRecord{RoomID: room, Kind: api.KindPurgeHistory, Purge: []string{gone}})
+		rooms = append(rooms, shown{room, []string{last, kept}})
+	}
+	check := func(s *Server) {
+		t.Helper()
+		for _, c := range rooms {
+			page, err := s.queryHistory(t.Context(), &api.HistoryRequest{RoomID: c.room, Backwards: true, Limit: 3})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := []string{page.Events[0].EventID(), page.Events[1].EventID()}; !slices.Equal(got, c.want) || page.Events[2].Type() == "m.room.message" {
+				t.Errorf("%s shows %v, want %v", c.room, got, c.want)
+			}
+		}
+	}
+	check(a)
+	check(b)
+	stopA()
+	testwait.Until(t, "the other took over", func() bool { return b.owned() == testPartitions })
+	check(b)
+	stopB()
+}
+
 // TestPurgeRemote: of what other servers have sent, what stands in the past, was
 // rejected or soft-failed or has no place goes too; what comes again is taken again.
 func TestPurgeRemote(t *testing.T) { sqldbtest.Each(t, testPurgeRemote) }

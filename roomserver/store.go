@@ -202,7 +202,11 @@ func (w *work) stagedRows(rows *storage.Batch, st *staged) {
 	if st.lone != nil {
 		roomNID = 0
 	}
-	if st.event == nil {
+	switch {
+	case st.event == nil && st.purges != nil:
+		rows.Purge(st.nid, roomNID, st.ts, st.header)
+		return
+	case st.event == nil:
 		rows.Output(st.nid, roomNID, 0, w.outputLines(st))
 		return
 	}

@@ -44,8 +44,10 @@ type staged struct {
 	place *place
 	// gap are previous events of such an event that are not known.
 	gap []string
-	// purges are the events that a purge of history takes, in the order of its record.
+	// purges are the events that a purge of history takes, in the order of its record;
+	// ts is that of the record.
 	purges []*found
+	ts     int64
 	// gone says that a record of the same batch has purged it again.
 	gone bool
 	// lone is the event of an output that is stored with it, and nowhere else.

@@ -77,6 +77,12 @@ func (s *Store) DeleteEvents(ctx context.Context, tx *sqldb.Tx, roomNID int64, n
 	return err
 }
 
+// ForgetPurges drops what was published of a room's purges of before a time.
+func (s *Store) ForgetPurges(ctx context.Context, tx *sqldb.Tx, roomNID, before int64) error {
+	_, err := tx.Exec(ctx, `DELETE FROM outputs WHERE room_nid = $1 AND event_nid < 0 AND event_nid > $2`, roomNID, -before)
+	return err
+}
+
 // Request is an accepted request: its verdict, and the time of its record.
 type Request struct {
 	ID      string
