@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -61,8 +62,10 @@ type Server struct {
 	// retention is nil where events are kept; purgeInterval is the time between looks.
 	retention     *retention.Rules
 	purgeInterval time.Duration
-	purged        *prometheus.CounterVec
-	jobOwner      string // names this instance to who gives out jobs
+	// others has when what no timeline shows was looked for last, by partition.
+	others   *sync.Map
+	purged   *prometheus.CounterVec
+	jobOwner string // names this instance to who gives out jobs
 }
 
 // New makes a Server and ensures the topics that it uses. It starts nothing.
@@ -105,6 +108,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 
 		retention:     retention.New(deps.Retention),
 		purgeInterval: deps.Retention.Interval,
+		others:        new(sync.Map),
 		purged: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dendrite_clientapi_purged_events_total",
 			Help: "Events that the room server was told to forget, by why.",

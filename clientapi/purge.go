@@ -25,6 +25,9 @@ const (
 	// maxUnpurged bounds the rooms that may refuse before what expires is left for
 	// later: then it is not for the rooms.
 	maxUnpurged = 10
+	// othersEvery is how often events are looked for that no timeline shows: they are
+	// many in a room of other servers, few of them may go, and nobody sees them.
+	othersEvery = 12 * time.Hour
 )
 
 // runPurges purges what administrators want purged, and what has expired, until ctx
@@ -152,6 +155,9 @@ func (p *purging) keepSometimes(ctx context.Context) error {
 // passed over: their turn comes again.
 func (p *purging) expired(ctx context.Context) error {
 	s, refused := p.s, []error(nil)
+	began := time.Now()
+	last, ok := s.others.Load(p.job.Partition)
+	others := !ok || began.Sub(last.(time.Time)) > othersEvery
 	for {
 		page, err := api.QueryRetention.Call(ctx, s.caller, &api.RetentionRequest{
 			Partition: p.job.Partition, After: p.place.Room, Types: retention.Types(), Limit: purgeRooms})
@@ -160,7 +166,7 @@ func (p *purging) expired(ctx context.Context) error {
 		}
 		for _, room := range page.Rooms {
 			if before := s.retention.Effective(room.RoomID, room.Content).ExpiredBefore(time.Now()); before > 0 {
-				err := p.old(ctx, &api.PurgeableRequest{RoomID: room.RoomID, BeforeTS: before})
+				err := p.old(ctx, &api.PurgeableRequest{RoomID: room.RoomID, BeforeTS: before, Others: others})
 				if matrixerror.From(err) == nil && err != nil {
 					return err
 				}
@@ -180,6 +186,9 @@ func (p *purging) expired(ctx context.Context) error {
 			break
 		}
 	}
+	if others {
+		s.others.Store(p.job.Partition, began)
+	}
 	if err := errors.Join(refused...); err != nil {
 		s.logger.WithError(err).Warn("Rooms from which nothing can be purged now")
 	}
@@ -188,7 +197,7 @@ func (p *purging) expired(ctx context.Context) error {
 
 // history purges what is older in a room than a time or an event.
 func (p *purging) history(ctx context.Context) error {
-	req := &api.PurgeableRequest{RoomID: p.job.RoomID, BeforeTS: p.job.BeforeTS}
+	req := &api.PurgeableRequest{RoomID: p.job.RoomID, BeforeTS: p.job.BeforeTS, Others: true}
 	if p.job.EventID != "" && p.place.Before.Seq == 0 {
 		res, err := api.QueryEvents.Call(ctx, p.s.caller, &api.EventsRequest{RoomID: p.job.RoomID, EventIDs: []string{p.job.EventID}})
 		if err != nil {

@@ -117,9 +117,8 @@ func testPurgeKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			die.Caller = w.caller
-			dead := *w.server
-			dead.caller, dead.jobOwner = &die, "dead"
-			if err := (&purging{s: &dead, job: p, kept: time.Now()}).do(ctx); !errors.Is(err, errDead) {
+			dead := &Server{caller: &die, jobOwner: "dead", writer: w.server.writer, purged: w.server.purged, purgeInterval: w.server.purgeInterval}
+			if err := (&purging{s: dead, job: p, kept: time.Now()}).do(ctx); !errors.Is(err, errDead) {
 				t.Fatal(err)
 			}
 			// It is the dead one's as long as its lease lasts.

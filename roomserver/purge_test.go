@@ -360,7 +360,7 @@ func testPurgeRemote(t *testing.T) {
 // purgeable returns what may be purged of before a time, page by page.
 func (g *guest) purgeable(before int64) (ids []string) {
 	g.Helper()
-	req := api.PurgeableRequest{RoomID: g.room, BeforeTS: before, Limit: 3}
+	req := api.PurgeableRequest{RoomID: g.room, BeforeTS: before, Others: true, Limit: 3}
 	for {
 		page, err := g.s.queryPurgeable(g.Context(), &req)
 		if err != nil {

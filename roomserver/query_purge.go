@@ -133,7 +133,7 @@ func lookedThrough(req *api.PurgeableRequest, events []storage.Old, limit int) (
 			next.TS, next.Seq, next.Sub = last.TS, last.Seq, last.Sub
 		}
 	}
-	if !more && req.BeforeTS > 0 && !req.After.Others {
+	if !more && req.BeforeTS > 0 && req.Others && !req.After.Others {
 		return api.PurgePlace{Others: true}, true
 	}
 	return next, more

@@ -45,6 +45,9 @@ type PurgeableRequest struct {
 	// BeforeTS is a time, in milliseconds: older are events with an
 	// origin_server_ts below it.
 	BeforeTS int64
+	// Others asks, with BeforeTS, also for what no timeline shows: rejected and
+	// soft-failed events, and outliers. Most of these are state, and are looked at in vain.
+	Others bool
 	// Before is a place in the timeline: older is what stands before it.
 	Before Position
 	// After is the Next of the answer before.
