@@ -24,10 +24,7 @@ func (s *Server) expiredBefore(ctx context.Context, r *room, roomID string) (int
 	if own, ok := s.retention.Own(roomID); ok {
 		return own.ExpiredBefore(s.now()), nil
 	}
-	var keys []gomatrixserverlib.StateKey
-	for _, typ := range retention.Types() {
-		keys = append(keys, gomatrixserverlib.StateKey{Type: typ})
-	}
+	keys := policyKeys()
 	var state stateMap
 	var err error
 	if r != nil {
@@ -49,6 +46,28 @@ func (s *Server) expiredBefore(ctx context.Context, r *room, roomID string) (int
 		}
 	}
 	return s.retention.Effective(roomID, content).ExpiredBefore(s.now()), nil
+}
+
+// policyKeys are the entries of a room's state that say how long its events are kept.
+func policyKeys() (keys []gomatrixserverlib.StateKey) {
+	for _, typ := range retention.Types() {
+		keys = append(keys, gomatrixserverlib.StateKey{Type: typ})
+	}
+	return keys
+}
+
+// askPolicy asks for a room's policy, if it counts and is not known.
+func (a *answer) askPolicy(q *questions, r *room) {
+	if a.s.retention == nil {
+		return
+	}
+	if _, own := a.s.retention.Own(r.id); own {
+		return
+	}
+	req := &roomapi.StateRequest{RoomID: r.id, Keys: policyKeys()}
+	if _, known := r.knownState(now, req); !known {
+		q.state(r, req)
+	}
 }
 
 // expired tells whether an event is not shown any more.

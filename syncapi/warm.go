@@ -93,6 +93,8 @@ func (a *answer) askRoom(q *questions, p *part) {
 		if without := a.filter.Lazy() && !small; !r.knowsState(p.upper, without) {
 			q.state(r, &roomapi.StateRequest{RoomID: r.id, WithoutMembers: without})
 		}
+	} else {
+		a.askPolicy(q, r)
 	}
 	a.askOlder(q, p, window, begun)
 }
