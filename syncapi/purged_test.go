@@ -163,6 +163,7 @@ func purgedForGood(t *testing.T, m *model) {
 	middle := page(url.Values{"dir": {"b"}, "limit": {"100"}}).End
 	since := m.sync(bob, "").Next
 	m.message(testRoom, alice, "more")
+	m.settle()
 	all := m.sync(bob, since).Next
 	last := m.message(testRoom, alice, "last")
 	m.purge(append(slices.Clone(messages), last)...)
