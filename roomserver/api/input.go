@@ -34,7 +34,7 @@ const (
 	// KindPurge forgets a room wholly.
 	KindPurge InputKind = "purge"
 	// KindPurgeHistory forgets the events that Purge names, as far as they may go:
-	// state and forward extremities stay. Room servers of before v0.2.0 refuse it.
+	// state and forward extremities stay. Room servers of before v0.3.0 refuse it.
 	KindPurgeHistory InputKind = "purge_history"
 	// KindResume applies the records of a room that wait, if the first of them
 	// is the one that it names. It holds no events and gets no verdict; the room

@@ -316,7 +316,7 @@ type TimestampToEventRequest struct {
 	Backwards bool
 	Viewer    string
 	// ExpiredBefore is the time before which events that are no state have expired,
-	// and are passed over; room servers of before v0.2.0 do not know of that.
+	// and are passed over; room servers of before v0.3.0 do not know of that.
 	ExpiredBefore int64
 }
 

@@ -6,7 +6,7 @@ import (
 	"github.com/matrix-org/dendrite/common/rpc"
 )
 
-// The query methods of who purges. Room servers of before v0.2.0 do not have them:
+// The query methods of who purges. Room servers of before v0.3.0 do not have them:
 // nothing is purged then.
 var (
 	QueryRetention = rpc.NewMethod[RetentionRequest, RetentionResponse](Service, "retention").Harmless()

@@ -8,7 +8,7 @@ import (
 
 // The methods around what is to be purged from rooms. A purge is a row that one
 // instance takes at a time; whoever takes it up after a crash goes on at its Place,
-// and what is done again has no effect. User-apis of before v0.2.0 do not have them:
+// and what is done again has no effect. User-apis of before v0.3.0 do not have them:
 // nothing is purged then.
 var (
 	// TakePurge gives out a purge that is due and that nobody does, for JobLease.
