@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
@@ -13,6 +15,7 @@ import (
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/httpapi"
+	"github.com/matrix-org/dendrite/common/retention"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
@@ -26,6 +29,8 @@ type Deps struct {
 	Global config.Global
 	// Registration says who may make accounts.
 	Registration config.Registration
+	// Retention says how long events are kept.
+	Retention config.Retention
 	// ServerName is the part of user IDs and aliases behind the colon.
 	ServerName string
 	// Keys sign what is made here; the first is the current one.
@@ -54,7 +59,13 @@ type Server struct {
 	jobs         chan struct{} // work in many rooms may be waiting
 	delayed      chan struct{} // when the next delayed event is due may have changed
 	activity     *userapi.Reporter
-	jobOwner     string // names this instance to who gives out jobs
+	// retention is nil where events are kept; purgeInterval is the time between looks.
+	retention     *retention.Rules
+	purgeInterval time.Duration
+	// others has when what no timeline shows was looked for last, by partition.
+	others   *sync.Map
+	purged   *prometheus.CounterVec
+	jobOwner string // names this instance to who gives out jobs
 }
 
 // New makes a Server and ensures the topics that it uses. It starts nothing.
@@ -79,7 +90,8 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	if _, err := deps.Log.EnsureTopic(ctx, userapi.ActivityTopic()); err != nil {
 		return nil, fmt.Errorf("clientapi: %s: %w", userapi.TopicUserActivity, err)
 	}
-	return &Server{
+	deps.Retention.Defaults()
+	s := &Server{
 		config:     deps.Config,
 		global:     deps.Global,
 		serverName: deps.ServerName,
@@ -93,7 +105,21 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		delayed:      make(chan struct{}, 1),
 		activity:     userapi.NewReporter(deps.Log),
 		jobOwner:     rand.Text(),
-	}, nil
+
+		retention:     retention.New(deps.Retention),
+		purgeInterval: deps.Retention.Interval,
+		others:        new(sync.Map),
+		purged: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dendrite_clientapi_purged_events_total",
+			Help: "Events that the room server was told to forget, by why.",
+		}, []string{"kind"}),
+	}
+	if deps.Metrics != nil {
+		if err := deps.Metrics.Register(s.purged); err != nil {
+			return nil, fmt.Errorf("clientapi: metrics: %w", err)
+		}
+	}
+	return s, nil
 }
 
 // Writer returns what appends to room.input, for the durable jobs of other
@@ -107,6 +133,7 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { s.resumeUpgrades(ctx); return nil })
 	group.Go(func() error { s.runJobs(ctx); return nil })
 	group.Go(func() error { s.runDelayed(ctx); return nil })
+	group.Go(func() error { s.runPurges(ctx); return nil })
 	group.Go(func() error { s.activity.Run(ctx, s.unreported); return nil })
 	return group.Wait()
 }
@@ -122,6 +149,7 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 		s.moderationEndpoints(),
 		s.callEndpoints(),
 		s.delayedEndpoints(),
+		s.retentionEndpoints(),
 	} {
 		all = append(all, s.reporting(list)...)
 	}

@@ -19,7 +19,7 @@
 //
 // Work that outlives a request is a row of the user-api or the directory-api
 // with a lease: jobs.go (rooms of a user), delayed_job.go (events that are sent
-// later), upgrade.go. What is done has request IDs made from the row, so that it
+// later), upgrade.go, purge.go (events that have expired or are to go). What is done has request IDs made from the row, so that it
 // takes effect once however often it is tried.
 //
 // Concurrency: a Server is safe for concurrent use by any number of handlers;

@@ -41,6 +41,9 @@ func (s *Server) putState(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkRetention(typ, stateKey, content); err != nil {
+		return nil, err
+	}
 	if delays(r) {
 		return s.delay(r, roomID, typ, &stateKey, content)
 	}

@@ -32,14 +32,14 @@ type change struct {
 	rebuilt bool
 	patches []patch
 	members []memberChange
-	// annotation is what a local user has sent, redacts what was redacted.
+	// annotation is what a local user has sent, gone what was redacted or purged.
 	annotation *storage.Annotation
-	redacts    string
+	gone       []string
 }
 
 // idle tells that the view stays as it is.
 func (c *change) idle() bool {
-	return !c.purged && !c.describes && len(c.members) == 0 && c.annotation == nil && c.redacts == ""
+	return !c.purged && !c.describes && len(c.members) == 0 && c.annotation == nil && len(c.gone) == 0
 }
 
 // memberChange is a local user's new membership; "" for none any more.
@@ -186,8 +186,8 @@ func (s *Server) writeChange(ctx context.Context, tx *sqldb.Tx, c *change, d *dr
 			return err
 		}
 	}
-	if c.redacts != "" {
-		if err := s.db.DropAnnotation(ctx, tx, c.roomID, c.redacts); err != nil {
+	if len(c.gone) > 0 {
+		if err := s.db.DropAnnotations(ctx, tx, c.roomID, c.gone); err != nil {
 			return err
 		}
 	}
@@ -207,10 +207,15 @@ func (s *Server) read(ctx context.Context, value []byte) (change, error) {
 	case roomserver.OutputPurged:
 		c.purged = rec.RoomID != ""
 		return c, nil
+	case roomserver.OutputHistoryPurged:
+		c.gone = rec.PurgedIDs()
+		return c, nil
 	case roomserver.OutputOutOfRoom:
 		return c, s.readOutOfRoom(rec, lines, &c)
 	}
-	c.redacts = rec.Redacts
+	if rec.Redacts != "" {
+		c.gone = []string{rec.Redacts}
+	}
 	if c.annotation, err = annotationOf(rec, lines); err != nil {
 		return c, err
 	}

@@ -327,6 +327,15 @@ func testAnnotations(t *testing.T) {
 	if got := ask("👍"); got != "" {
 		t.Errorf("redacted: %q", got)
 	}
+	again := w.message(0, "!a:test", "m.reaction", `{"m.relates_to":{"rel_type":"m.annotation","event_id":"$parent","key":"again"}}`, "")
+	if got := ask("again"); got != again.EventID() {
+		t.Errorf("got %q", got)
+	}
+	w.publish(0, &roomserver.OutputRecord{Kind: roomserver.OutputHistoryPurged, RoomID: "!a:test", RoomVersion: string(testVersion), JoinedCount: 1,
+		Purged: []roomserver.PurgedEvent{{EventID: "$other"}, {EventID: again.EventID(), Seq: 4}}})
+	if got := ask("again"); got != "" {
+		t.Errorf("purged: %q", got)
+	}
 }
 
 func TestWaitEnds(t *testing.T) { sqldbtest.Each(t, testWaitEnds) }

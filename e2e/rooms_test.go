@@ -11,11 +11,11 @@ import (
 )
 
 // TestRooms: what clients do with rooms beyond talking in them, and what
-// administrators do about it, where other processes have to know of it; and
-// sliding sync.
+// administrators do about it, where other processes have to know of it; messages
+// that expire or are purged; and sliding sync.
 func TestRooms(t *testing.T) {
 	const secret = "a secret of the tests"
-	env := []string{"DENDRITE_REGISTRATION_SHARED_SECRET=" + secret}
+	env := append(purging(), "DENDRITE_REGISTRATION_SHARED_SECRET="+secret)
 	inBoth(t, func(t *testing.T) { roomsAndSliding(t, startServer(t, env...), secret) },
 		func(t *testing.T) { roomsAndSliding(t, startCluster(t, clusterOptions{env: env}), secret) })
 }
@@ -23,6 +23,7 @@ func TestRooms(t *testing.T) {
 func roomsAndSliding(t *testing.T, s site, secret string) {
 	rooms(t, s, secret)
 	slidingSync(t, s)
+	purges(t, s)
 }
 
 // administrator makes an account of one, with the shared secret.

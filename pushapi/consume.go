@@ -37,7 +37,7 @@ func (s *Server) judge(ctx context.Context, batch *consumer.Batch) error {
 			return fmt.Errorf("pushapi: partition %d, offset %d: %w", batch.Records[i].Partition, batch.Records[i].Offset, err)
 		}
 	}
-	if len(d.news) == 0 && !d.long() {
+	if len(d.news)+len(d.gone) == 0 && !d.long() {
 		batch.Skip()
 		d.finish(false)
 		return nil
@@ -47,6 +47,9 @@ func (s *Server) judge(ctx context.Context, batch *consumer.Batch) error {
 			return err
 		}
 		if err := s.db.PutMarks(ctx, tx, d.marks()); err != nil {
+			return err
+		}
+		if err := s.db.DropGone(ctx, tx, d.gone); err != nil {
 			return err
 		}
 		for _, number := range slices.Sorted(maps.Keys(d.reached)) {
@@ -71,6 +74,7 @@ type draft struct {
 	reached map[int]int64
 	news    []storage.News
 	owners  []string // of news, by place
+	gone    []storage.Gone
 	undone  []func()
 }
 
@@ -147,6 +151,13 @@ func (d *draft) take(ctx context.Context, r *consumer.Record) error {
 		if err := d.judge(ctx, p, rec, lines[0], r.Time); err != nil {
 			return err
 		}
+	}
+	if rec.RoomID != "" && (rec.Kind == roomapi.OutputPurged || rec.Kind == roomapi.OutputHistoryPurged) {
+		g := storage.Gone{RoomID: rec.RoomID, Seq: seq}
+		if rec.Kind == roomapi.OutputHistoryPurged {
+			g.EventIDs = rec.PurgedIDs()
+		}
+		d.gone = append(d.gone, g)
 	}
 	d.move(p, rec)
 	d.reached[r.Partition] = seq

@@ -26,6 +26,8 @@
 // written with the offset in one transaction, so each event is judged with effect
 // once, whatever crashes when.
 //
+// What is purged leaves no news behind.
+//
 // Telling (deliver.go, notify.go, gateway.go): instances share the partitions of
 // user.output by lease; who has a user's partition makes the requests for the user's
 // pushers, one at a time for each, oldest event first. There a receipt, too, makes a

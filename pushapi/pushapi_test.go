@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/testwait"
+	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	syncapi "github.com/matrix-org/dendrite/syncapi/api"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
@@ -179,6 +180,33 @@ func testTooOld(t *testing.T, w *world) {
 	w.server()
 	fresh := w.message(room, bob, "fresh")
 	w.expect("a", fresh)
+}
+
+// TestPurged: of what is purged while its gateway is away nothing is told.
+func TestPurged(t *testing.T) { engines(t, testPurged) }
+
+func testPurged(t *testing.T, w *world) {
+	w.create(alice, bob, carol)
+	s, _ := w.server()
+	w.pusher(s, alice, "a", "")
+	w.gateway.answers(http.StatusServiceUnavailable)
+	waiting := func(n int) func() bool {
+		return func() bool {
+			state, ok, err := s.db.State(t.Context(), "pusher1", 10)
+			return err == nil && ok && len(state.News) == n
+		}
+	}
+	old, kept := w.message(room, bob, "old"), w.message(room, bob, "kept")
+	testwait.Until(t, "both wait", waiting(2))
+	w.publish(&roomapi.OutputRecord{Kind: roomapi.OutputHistoryPurged, RoomID: room, Purged: []roomapi.PurgedEvent{{EventID: old, Seq: 1}}})
+	testwait.Until(t, "one is left", waiting(1))
+	w.gateway.answers(0)
+	w.expect("a", kept)
+	w.gateway.answers(http.StatusServiceUnavailable)
+	w.message(room, bob, "in a room that goes")
+	testwait.Until(t, "it waits", waiting(1))
+	w.publish(&roomapi.OutputRecord{Kind: roomapi.OutputPurged, RoomID: room})
+	testwait.Until(t, "the room is gone", waiting(0))
 }
 
 // TestRejected: a pushkey that a gateway rejects ends its pusher, and no other.

@@ -430,6 +430,23 @@ func (w *world) send(roomID, typ, sender string, stateKey *string, content strin
 	return ev.EventID()
 }
 
+// publish publishes a record that brings no event.
+func (w *world) publish(rec *roomapi.OutputRecord) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := eventlog.PartitionFor(rec.RoomID, partitions)
+	w.seqs[p]++
+	rec.V, rec.RoomVersion, rec.Position = 1, string(testVersion), roomapi.Position{Partition: p, Seq: w.seqs[p]}
+	value, err := rec.Encode()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.log.Append(w.t.Context(), eventlog.Message{Topic: roomapi.TopicOutput, Partition: p, Key: []byte(rec.RoomID), Value: value}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func (w *world) member(roomID, sender, userID, membership string) string {
 	return w.send(roomID, typeMember, sender, &userID, `{"membership":"`+membership+`","displayname":"`+userID[1:2]+`"}`)
 }

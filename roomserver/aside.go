@@ -113,7 +113,7 @@ func (w *work) take(ctx context.Context, in *input) error {
 		return nil
 	}
 	if len(w.aside.queue) > 0 {
-		if in.record.Kind != api.KindPurge {
+		if in.record.Kind != api.KindPurge || w.inUse(in) {
 			w.wait(in)
 			return nil
 		}

@@ -246,6 +246,9 @@ func (st *staged) publishAt(at api.Position) {
 	if len(st.output.Changes) > 0 {
 		st.room.StateSeq = at.Seq
 	}
+	for i, f := range st.purges {
+		st.output.Purged[i].Seq, st.output.Purged[i].Sub = f.event.Position.Seq, f.event.Position.Sub
+	}
 	switch {
 	case st.event == nil:
 		st.nid = storage.EventNID(at.Partition, at.Seq)

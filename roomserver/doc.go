@@ -4,8 +4,8 @@
 // It consumes room.input and publishes room.output (what became of each event,
 // with a position) and room.answers (a verdict for the writer). Read consume,
 // work, authorise, receive, resolve, store, publish in this order; given takes
-// outliers and joins, backfill what is older than a gap; query*.go answer
-// questions, export and import move rooms. It calls nobody, and is a function
+// outliers and joins, backfill what is older than a gap, purge forgets;
+// query*.go answer questions, export and import move rooms. It calls nobody, and is a function
 // of its input: it decides by no clock, no random number and no network, so the same
 // log gives the same events, state and positions, however it is cut into
 // batches (design rule 7). It owns the tables of package storage.

@@ -259,13 +259,3 @@ func (w *work) outOfRoom(in *input) error {
 	in.done([]string{id})
 	return nil
 }
-
-// purge forgets the room.
-func (w *work) purge(in *input) error {
-	if w.trial.row.ID == "" {
-		return &refusal{status: 404, code: "M_NOT_FOUND", message: "Unknown room"}
-	}
-	w.push(&staged{work: w, output: api.OutputRecord{V: 1, Kind: api.OutputPurged, RoomID: w.roomID, RoomVersion: w.trial.row.Version}})
-	in.done([]string{})
-	return nil
-}

@@ -33,6 +33,8 @@ func (s *Server) Register(srv *rpc.Server) {
 	api.QueryHeads.Serve(srv, s.queryHeads)
 	api.QueryTimestampToEvent.Serve(srv, s.queryTimestampToEvent)
 	api.QueryOwners.Serve(srv, s.queryOwners)
+	api.QueryPurgeable.Serve(srv, s.queryPurgeable)
+	api.QueryRetention.Serve(srv, s.queryRetention)
 	api.QueryPrepare.Serve(srv, s.queryPrepare)
 	api.QueryMissingEvents.Serve(srv, s.queryMissingEvents)
 	api.QueryAuthChain.Serve(srv, s.queryAuthChain)
@@ -221,7 +223,7 @@ func (s *Server) queryTimestampToEvent(ctx context.Context, req *api.TimestampTo
 		if err != nil {
 			return nil, err
 		}
-		if v.sees(event) {
+		if v.sees(event) && (event.IsState() || event.OriginServerTS() >= req.ExpiredBefore) {
 			return &api.TimestampToEventResponse{Event: event}, nil
 		}
 		from = storage.Moment{TS: e.TS, Seq: e.Seq, Sub: e.Sub}

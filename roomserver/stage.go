@@ -30,6 +30,9 @@ func (w *work) push(st *staged) {
 	w.trial.staged = append(w.trial.staged, st)
 	if st.event != nil {
 		w.trial.byID[st.event.EventID()] = st
+		if w.isGone(st.event.EventID()) {
+			w.trial.gone[st.event.EventID()] = false
+		}
 	}
 }
 

@@ -92,6 +92,9 @@ func (f *found) flags() int64 {
 
 // stagedEvent returns an event of this batch.
 func (w *work) stagedEvent(id string) *staged {
+	if w.isGone(id) {
+		return nil
+	}
 	if w.trial != nil {
 		if st := w.trial.byID[id]; st != nil {
 			return st
@@ -107,6 +110,8 @@ func (w *work) find(ids ...string) (map[string]*found, error) {
 	for _, id := range ids {
 		if st := w.stagedEvent(id); st != nil {
 			out[id] = &found{st: st, event: st.event}
+		} else if w.isGone(id) {
+			continue
 		} else if f := w.found[id]; f != nil {
 			out[id] = f
 		} else if w.room != nil {
@@ -175,6 +180,8 @@ func (w *work) describe(ids []string) (map[string]info, error) {
 	for _, id := range ids {
 		if st := w.stagedEvent(id); st != nil {
 			out[id] = describe(st.event, st.flags, 0, st)
+		} else if w.isGone(id) {
+			continue
 		} else if f, ok := w.infos[id]; ok {
 			out[id] = f
 		} else if w.room != nil {

@@ -83,7 +83,7 @@ func (s *Server) write(ctx context.Context, b *batch, positions storage.Position
 	}
 	err := s.store.Write(ctx, func(tx *sqldb.Tx) error {
 		for _, w := range b.works {
-			if err := w.writePurged(ctx, tx); err != nil {
+			if err := errors.Join(w.writePurged(ctx, tx), w.writeDeleted(ctx, tx)); err != nil {
 				return err
 			}
 		}
@@ -165,7 +165,9 @@ func (w *work) rows(rows *storage.Batch) error {
 		}
 	}
 	for _, e := range w.early {
-		rows.EarlyRedaction(e[0], e[1])
+		if !w.isGone(e[1]) {
+			rows.EarlyRedaction(e[0], e[1])
+		}
 	}
 	return nil
 }
@@ -200,7 +202,11 @@ func (w *work) stagedRows(rows *storage.Batch, st *staged) {
 	if st.lone != nil {
 		roomNID = 0
 	}
-	if st.event == nil {
+	switch {
+	case st.event == nil && st.purges != nil:
+		rows.Purge(st.nid, roomNID, st.ts, st.header)
+		return
+	case st.event == nil:
 		rows.Output(st.nid, roomNID, 0, w.outputLines(st))
 		return
 	}
@@ -212,6 +218,9 @@ func (w *work) stagedRows(rows *storage.Batch, st *staged) {
 	}
 	if st.fork != nil {
 		rows.Fork(w.forkRow(st))
+	}
+	if st.gone {
+		return // but for its fork, on which others may be built
 	}
 	if !st.placed {
 		rows.Event(row)
@@ -317,6 +326,9 @@ func (w *work) apply() {
 		default: // its event has not been read
 			r.drop(key)
 		}
+	}
+	for _, f := range w.deleted {
+		w.s.timelines.forget(f.nid)
 	}
 	for _, red := range w.redactions {
 		if red.staged != nil {

@@ -44,6 +44,12 @@ type staged struct {
 	place *place
 	// gap are previous events of such an event that are not known.
 	gap []string
+	// purges are the events that a purge of history takes, in the order of its record;
+	// ts is that of the record.
+	purges []*found
+	ts     int64
+	// gone says that a record of the same batch has purged it again.
+	gone bool
 	// lone is the event of an output that is stored with it, and nowhere else.
 	lone *gomatrixserverlib.Event
 }
@@ -79,9 +85,13 @@ type layer struct {
 	changes    []*change
 	redactions []redaction
 	early      [][2]string // redaction targets that are not known
-	sets       []setPart
-	writes     []write // what else is stored
-	gaps       []gap
+	// gone are events that were purged; false stands for one that came again.
+	gone map[string]bool
+	// deleted are the stored ones among them.
+	deleted []*found
+	sets    []setPart
+	writes  []write // what else is stored
+	gaps    []gap
 	// gapsKnown says that gaps are all that the room has, and gapsChanged that
 	// they are to be stored.
 	gapsKnown, gapsChanged bool
@@ -96,7 +106,7 @@ type write func(ctx context.Context, tx *sqldb.Tx, store *storage.Store, roomNID
 func newLayer(row *storage.Room, current ref, levels *gomatrixserverlib.PowerLevels) layer {
 	copied := *row
 	copied.Extremities = slices.Clone(row.Extremities)
-	return layer{row: &copied, current: current, levels: levels, state: map[gomatrixserverlib.StateKey]*change{}, byID: map[string]*staged{}}
+	return layer{row: &copied, current: current, levels: levels, state: map[gomatrixserverlib.StateKey]*change{}, byID: map[string]*staged{}, gone: map[string]bool{}}
 }
 
 // work is a room while a batch of its records is handled: copies, which become
@@ -217,6 +227,8 @@ func (w *work) kind(in *input) error {
 		return w.outOfRoom(in)
 	case api.KindPurge:
 		return w.purge(in)
+	case api.KindPurgeHistory:
+		return w.purgeHistory(in)
 	}
 	return &refusal{status: 400, code: "M_UNRECOGNIZED", message: fmt.Sprintf("Records of kind %q are not taken", in.record.Kind)}
 }
@@ -248,6 +260,8 @@ func (w *work) keep(in *input) {
 	w.redactions = append(w.redactions, t.redactions...)
 	w.early = append(w.early, t.early...)
 	w.writes = append(w.writes, t.writes...)
+	maps.Copy(w.gone, t.gone)
+	w.deleted = append(w.deleted, t.deleted...)
 	for _, st := range t.staged {
 		st.room = w.row
 	}

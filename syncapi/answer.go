@@ -62,6 +62,9 @@ type part struct {
 	lower, upper int64
 	// limit is of the timeline; nil: the filter's.
 	limit *int
+	// expired is the time before which the room's events have expired, as its timeline
+	// was found.
+	expired int64
 }
 
 // limitOf is how many events of a room's timeline are shown.
@@ -275,6 +278,7 @@ func (a *answer) news(p *part) bool {
 func (a *answer) shown(p *part) *shown {
 	return &shown{
 		userID: a.u.id, deviceID: a.deviceID, now: a.now.UnixMilli(),
+		expired:    p.expired,
 		federation: a.filter.EventFormat == "federation", fields: a.filter.fields,
 		memberAt: func(seq int64) string { return memberAt(p.changes, seq) },
 	}

@@ -45,6 +45,11 @@ func (a *application) room(ctx context.Context, s *source, rec *roomapi.OutputRe
 		return nil
 	}
 	a.touch(rec, at)
+	if rec.Kind == roomapi.OutputHistoryPurged {
+		rows.Gone = append(rows.Gone, goneRows(rec))
+		a.steps = append(a.steps, func() { a.purgeHistory(rec, at) })
+		return nil
+	}
 	t, err := decodeRecord(rec, lines)
 	if err != nil {
 		return err

@@ -71,7 +71,7 @@ func (s *Server) bundleFrom(ctx context.Context, roomID string, events []*event,
 	}
 	want := map[string]*event{}
 	for _, c := range children {
-		if _, ok := ignored[c.Sender]; ok {
+		if _, ok := ignored[c.Sender]; ok || c.TS < sh.expired {
 			continue
 		}
 		if b := parents[c.Parent]; b != nil {

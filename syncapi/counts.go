@@ -109,6 +109,7 @@ func (a *answer) warmCounts(ctx context.Context, parts []*part) error {
 			a.askOlder(q, p, window, whole)
 		}
 		a.askRead(q, p)
+		a.askPolicy(q, p.room)
 	}
 	return q.ask(ctx)
 }

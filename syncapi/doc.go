@@ -80,6 +80,12 @@
 // Lists are in the order of when rooms' last events were logged, which is not for
 // senders to choose and the same on every instance.
 //
+// What has outlived a room's policy (MSC1763) is not shown, whether it is purged yet or
+// not (expiry.go): by the room's latest state, which is kept like other state, so that
+// it costs nothing where retention is off and a question for each room where it is not.
+// What is purged is dropped from memory and rows (purged.go). Receipts keep where their
+// events stood; of unread notices it is asked, once for each purge, which are left.
+//
 // What a lazily loading device was sent is known to the instance that sent it;
 // another sends members again.
 //

@@ -32,9 +32,12 @@ func comma(dst []byte) []byte {
 type shown struct {
 	userID, deviceID string
 	now              int64 // milliseconds, for age
-	withRoomID       bool
-	federation       bool
-	fields           *fieldTree
+	// expired is the time before which events have expired, also those that are shown
+	// within others.
+	expired    int64
+	withRoomID bool
+	federation bool
+	fields     *fieldTree
 	// memberAt tells the user's membership right after a position of the
 	// room; nil leaves it out.
 	memberAt func(seq int64) string
@@ -113,7 +116,7 @@ func (s *shown) appendExtras(dst []byte, x *extras) []byte {
 		dst = append(dst, `,"prev_sender":`...)
 		dst = appendString(dst, x.prev.Sender())
 	}
-	if x.redaction != nil {
+	if x.redaction != nil && !expired(x.redaction, s.expired) {
 		plain := &shown{userID: s.userID, deviceID: s.deviceID, now: s.now, withRoomID: s.withRoomID}
 		dst = append(dst, `,"redacted_because":`...)
 		dst = plain.appendWhole(dst, x.redaction)

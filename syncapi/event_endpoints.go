@@ -177,11 +177,11 @@ func (s *Server) timestampToEvent(r *httpapi.Request) (any, error) {
 		return nil, err
 	}
 	res, err := roomapi.QueryTimestampToEvent.Call(r.Context(), s.caller, &roomapi.TimestampToEventRequest{
-		RoomID: roomID, TS: ts, Backwards: backwards, Viewer: v.userID})
+		RoomID: roomID, TS: ts, Backwards: backwards, Viewer: v.userID, ExpiredBefore: v.expired})
 	if err != nil {
 		return nil, err
 	}
-	if res.Event == nil {
+	if res.Event == nil || expired(fromStored(res.Event), v.expired) {
 		return nil, matrixerror.NotFound("No event close to the time")
 	}
 	return struct {

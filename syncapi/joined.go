@@ -31,7 +31,7 @@ func (a *answer) appendJoined(ctx context.Context, body []byte, p *part) ([]byte
 	if body, err = a.appendRoomAccount(ctx, body, p); err != nil {
 		return nil, err
 	}
-	if len(body) == empty && !p.room.readSince(a.since, a.cut, a.u) {
+	if len(body) == empty && !p.room.readSince(a.since, a.cut, a.u) && p.room.lastPurge() <= p.lower {
 		return body[:mark], nil
 	}
 	if body, err = a.appendUnread(ctx, body, p); err != nil {

@@ -113,6 +113,9 @@ func (s *Server) initialSync(r *httpapi.Request) (any, error) {
 		switch p.now.Membership {
 		case "join":
 			v := &viewer{userID: u.id, deviceID: a.deviceID, roomID: p.room.id, ignored: a.ignored, changes: p.changes, member: true, now: a.now.UnixMilli()}
+			if v.expired, err = s.expiredBefore(ctx, p.room, p.room.id); err != nil {
+				return nil, err
+			}
 			if body, err = s.appendRoomInfo(ctx, body, v, limit); err != nil {
 				return nil, err
 			}

@@ -51,6 +51,7 @@ type model struct {
 	dir       string
 	db        string // the view's, in dir
 	calls     *rpc.Server
+	retention config.Retention
 
 	// real is the room server, in place of the model's own; nil: none.
 	real *realRooms
@@ -169,7 +170,7 @@ func (m *model) instance() (s *Server, stop func()) {
 	m.statements = db.Statements
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
-	s, err = New(ctx, Deps{Config: config.SyncAPI{MaxLag: 5 * time.Second}, ServerName: testServer, Log: log, DB: db, Caller: m.calls,
+	s, err = New(ctx, Deps{Config: config.SyncAPI{MaxLag: 5 * time.Second}, Retention: m.retention, ServerName: testServer, Log: log, DB: db, Caller: m.calls,
 		LeaseTTL: 500 * time.Millisecond, Logger: logrus.NewEntry(logger)})
 	if err != nil {
 		m.t.Fatal(err)

@@ -181,7 +181,7 @@ func (s *Server) visibleEvents(ctx context.Context, v *viewer, ids []string) ([]
 	}
 	return slices.DeleteFunc(fromAllStored(res.Events), func(ev *event) bool {
 		_, ignored := v.ignored[ev.Sender()]
-		return ignored && !ev.IsState() || ev.RoomID() != v.roomID
+		return ignored && !ev.IsState() || ev.RoomID() != v.roomID || expired(ev, v.expired)
 	}), nil
 }
 
@@ -268,6 +268,9 @@ func (s *Server) threadRoots(ctx context.Context, v *viewer, ids []string) ([]*e
 	}
 	var out []*event
 	for _, stored := range res.Events {
+		if expired(fromStored(stored), v.expired) {
+			continue
+		}
 		if _, ignored := v.ignored[stored.Sender()]; ignored {
 			left, err := stored.Redact()
 			if err != nil {

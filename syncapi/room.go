@@ -36,7 +36,9 @@ type room struct {
 	// the last records that may have changed it, or redacted an event of it.
 	kept              keptState
 	changed, redacted int64
-	older             older
+	// purged is the Seq of the last record that purged events of the room.
+	purged int64
+	older  older
 	// mostOlder and mostState bound the bytes of what is kept.
 	mostOlder, mostState int64
 	receipts             *receipts
@@ -86,8 +88,8 @@ func (r *room) add(ev *event) int64 {
 func (r *room) touch(rec *roomapi.OutputRecord, at int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	after := roomAfter(storage.Room{Active: r.busy, Bumped: r.bumped}, rec, at)
-	r.busy, r.bumped = after.Active, after.Bumped
+	after := roomAfter(storage.Room{Active: r.busy, Bumped: r.bumped, Purged: r.purged}, rec, at)
+	r.busy, r.bumped, r.purged = after.Active, after.Bumped, after.Purged
 	r.facts.touch(rec)
 	r.latest = max(r.latest, rec.Position.Seq)
 	r.joined, r.invited, r.counted = rec.JoinedCount, rec.InvitedCount, rec.Position.Seq

@@ -138,7 +138,7 @@ func (v *view) awaitRows(ctx context.Context, of func(*vector) *vector) error {
 
 // bears tells from a record's header whether it makes rows, or may.
 func (v *view) bears(rec *roomapi.OutputRecord, lines [][]byte) bool {
-	if rec.Kind == roomapi.OutputPurged || rec.Kind == roomapi.OutputOutOfRoom || rec.Redacts != "" {
+	if rec.Kind == roomapi.OutputPurged || rec.Kind == roomapi.OutputHistoryPurged || rec.Kind == roomapi.OutputOutOfRoom || rec.Redacts != "" {
 		return true
 	}
 	for i := range rec.Changes {

@@ -14,6 +14,7 @@ import (
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/filters"
 	"github.com/matrix-org/dendrite/common/lease"
+	"github.com/matrix-org/dendrite/common/retention"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
@@ -24,7 +25,9 @@ import (
 
 // Deps is what the sync-api needs.
 type Deps struct {
-	Config     config.SyncAPI
+	Config config.SyncAPI
+	// Retention says how long events are shown.
+	Retention  config.Retention
 	ServerName string
 	Log        eventlog.Log
 	// DB is the sync-api's own database. It need not be durable: everything in
@@ -48,6 +51,8 @@ type Server struct {
 	view   *view
 	feed   *consumer
 	now    func() time.Time
+	// retention is nil where events do not expire.
+	retention *retention.Rules
 	// judge prepares how a user's push rules judge events of a room.
 	judge func(*user, *room) judging
 
@@ -100,7 +105,7 @@ func New(ctx context.Context, d Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		caller: d.Caller, log: d.Logger, view: v, feed: feed, now: time.Now,
+		caller: d.Caller, log: d.Logger, view: v, feed: feed, now: time.Now, retention: retention.New(d.Retention),
 		maxTimeout: c.MaxTimeout, maxLag: c.MaxLag, unfiltered: newFilter(filters.None()), filters: newFilterCache(),
 		sent:  &sentMembers{devices: map[string]*sentDevice{}},
 		conns: newConnections(), lazily: lazily,

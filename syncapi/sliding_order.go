@@ -34,6 +34,9 @@ func bumps(typ string) bool {
 // not for senders to choose.
 func roomAfter(room storage.Room, rec *roomapi.OutputRecord, at int64) storage.Room {
 	room.RoomID, room.Seq, room.Joined, room.Invited = rec.RoomID, rec.Position.Seq, rec.JoinedCount, rec.InvitedCount
+	if rec.Kind == roomapi.OutputHistoryPurged {
+		room.Purged = rec.Position.Seq
+	}
 	shown := rec.Kind == roomapi.OutputEvent || rec.Kind == roomapi.OutputUnrejected && rec.Place == (roomapi.Position{})
 	if !shown || rec.SoftFailed {
 		return room
@@ -57,6 +60,9 @@ type roomFacts struct {
 
 // touch drops what a record may have changed. r.mu of the room is held.
 func (f *roomFacts) touch(rec *roomapi.OutputRecord) {
+	if rec.Kind == roomapi.OutputHistoryPurged {
+		return
+	}
 	if rec.Kind == roomapi.OutputEvent && rec.Redacts == "" && !slices.ContainsFunc(rec.Changes, func(c roomapi.StateChange) bool {
 		return c.StateKey == "" && (c.Type == typeCreate || c.Type == typeEncryption)
 	}) {

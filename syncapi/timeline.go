@@ -42,6 +42,10 @@ func (a *answer) timeline(ctx context.Context, p *part) (*timeline, error) {
 	if a.tight {
 		limit = min(limit, 1)
 	}
+	var err error
+	if p.expired, err = a.s.expiredBefore(ctx, p.room, p.room.id); err != nil {
+		return nil, err
+	}
 	t := &timeline{lower: p.lower}
 	t.window, t.whole = p.room.window(p.lower, p.upper)
 	if !t.whole && p.lower == 0 && len(t.window) > 0 && isCreate(t.window[0]) {
@@ -101,7 +105,7 @@ func (a *answer) takeTail(t *timeline, p *part, limit int) (taken []*event, gap 
 
 // shows tells whether an event of the tail is for this client.
 func (a *answer) shows(p *part, ev *event) bool {
-	return a.wants(ev) && visible(p.changes, ev, a.u.id)
+	return a.wants(ev) && !expired(ev, p.expired) && visible(p.changes, ev, a.u.id)
 }
 
 // wants tells whether the client wants an event in timelines.
@@ -151,7 +155,7 @@ func (a *answer) olderEvents(ctx context.Context, t *timeline, p *part, from roo
 				return taken, nil
 			}
 			ev := fromStored(stored)
-			if !a.wants(ev) {
+			if !a.wants(ev) || expired(ev, p.expired) {
 				continue
 			}
 			if len(taken) == want {

@@ -41,6 +41,8 @@ type unread struct {
 	places map[string]roomapi.Position
 	// resumed tells that a checkpoint was looked for.
 	resumed bool
+	// checked is the Seq of the last purge of the room's events that the notices know of.
+	checked int64
 	// fresh counts events looked at since the last checkpoint.
 	fresh int
 }
@@ -52,6 +54,8 @@ type notice struct {
 	Sub       int64  `json:"b,omitempty"`
 	Thread    string `json:"t"`
 	Highlight bool   `json:"h,omitempty"`
+	// TS is when a message was sent, by which it expires.
+	TS int64 `json:"o,omitempty"`
 	// Call is the ID of a call that it offers, until the user takes it or refuses.
 	Call string `json:"c,omitempty"`
 }
@@ -125,8 +129,15 @@ func (s *Server) unread(ctx context.Context, u *user, p *part, ignored map[strin
 		}
 		fold.resumed = true
 		if len(rows) > 0 {
-			s.resume(fold, rows[0].Seq, rows[0].Counts)
+			s.resume(fold, p.room, rows[0].Seq, rows[0].Counts)
 		}
+	}
+	if err := s.dropGone(ctx, fold, p.room); err != nil {
+		return nil, err
+	}
+	before, err := s.expiredBefore(ctx, p.room, p.room.id)
+	if err != nil {
+		return nil, err
 	}
 	if err := s.advance(ctx, fold, u, p, marks, ignored); err != nil {
 		return nil, err
@@ -136,6 +147,9 @@ func (s *Server) unread(ctx context.Context, u *user, p *part, ignored map[strin
 	for _, n := range fold.notices {
 		if n.Seq > p.upper {
 			break
+		}
+		if n.TS != 0 && n.TS < before {
+			continue
 		}
 		t := out[n.Thread]
 		t.notifications++
@@ -148,7 +162,7 @@ func (s *Server) unread(ctx context.Context, u *user, p *part, ignored map[strin
 		out[n.Thread] = t
 	}
 	if fold.fresh >= checkpointEvery {
-		s.view.checkpoint(u.id, p.room.id, fold)
+		s.view.checkpoint(u.id, p.room, fold)
 	}
 	return out, nil
 }
@@ -197,7 +211,9 @@ func (fold *unread) missing(r *room, list []storage.Receipt) (missing []string) 
 		if pos, ok := fold.places[rec.EventID]; ok && pos != (roomapi.Position{}) {
 			continue
 		}
-		if pos, ok := r.position(rec.EventID); ok {
+		if at, ok := storage.ParsePlace(rec.Place, rec.EventID); ok {
+			fold.places[rec.EventID] = roomapi.Position{Partition: r.partition, Seq: at.Seq, Sub: at.Sub}
+		} else if pos, ok := r.position(rec.EventID); ok {
 			fold.places[rec.EventID] = pos
 		} else if _, asked := fold.places[rec.EventID]; !asked {
 			missing = append(missing, rec.EventID)
@@ -241,18 +257,23 @@ func (r *room) position(eventID string) (roomapi.Position, bool) {
 	return roomapi.Position{}, false
 }
 
-// resume takes the fold up from a checkpoint. fold.mu is held.
-func (s *Server) resume(fold *unread, seq int64, counts string) {
+// resume takes the fold up from a checkpoint, unless events of the room were purged
+// since. fold.mu is held.
+func (s *Server) resume(fold *unread, r *room, seq int64, counts string) {
+	purged := r.lastPurge()
+	if seq < purged {
+		return
+	}
 	var notices []notice
 	if err := json.Unmarshal([]byte(counts), &notices); err != nil {
 		s.log.WithError(err).Warn("A checkpoint of unread counts cannot be read; they are counted anew")
 		return
 	}
-	fold.seq, fold.notices = seq, notices
+	fold.seq, fold.notices, fold.checked = seq, notices, purged
 }
 
 // checkpoint has the fold's state stored with the next flush.
-func (v *view) checkpoint(userID, roomID string, fold *unread) {
+func (v *view) checkpoint(userID string, r *room, fold *unread) {
 	counts, err := json.Marshal(fold.notices)
 	if err != nil {
 		v.log.WithError(err).Warn("Unread counts cannot be encoded")
@@ -261,7 +282,7 @@ func (v *view) checkpoint(userID, roomID string, fold *unread) {
 	fold.fresh = 0
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.unread = append(v.unread, storage.Unread{UserID: userID, RoomID: roomID, Seq: fold.seq, Counts: string(counts)})
+	v.unread = append(v.unread, storage.Unread{UserID: userID, RoomID: r.id, Seq: fold.seq, Counts: string(counts)})
 }
 
 // advance looks at the events up to the part's upper end that were not looked
@@ -310,7 +331,11 @@ func (s *Server) advance(ctx context.Context, fold *unread, u *user, p *part, m 
 		if err != nil {
 			return err
 		}
-		fold.notices = append(fold.notices, notice{ID: ev.EventID(), Seq: ev.Position.Seq, Sub: ev.Position.Sub, Thread: thread, Highlight: highlight, Call: callOffered(ev)})
+		n := notice{ID: ev.EventID(), Seq: ev.Position.Seq, Sub: ev.Position.Sub, Thread: thread, Highlight: highlight, Call: callOffered(ev)}
+		if !ev.IsState() {
+			n.TS = ev.OriginServerTS()
+		}
+		fold.notices = append(fold.notices, n)
 	}
 	if over := len(fold.notices) - maxNotices; over > 0 {
 		fold.notices = slices.Delete(fold.notices, 0, over)

@@ -105,7 +105,7 @@ func (v *view) roomLocked(id string) (r *room, fresh bool) {
 		r.tail.from, r.changed, r.redacted = v.progress[p], v.progress[p], v.progress[p]
 		if d, ok := v.dirty[id]; ok {
 			r.latest, r.joined, r.invited, r.counted = d.Seq, d.Joined, d.Invited, d.Seq
-			r.busy, r.bumped = d.Active, d.Bumped
+			r.busy, r.bumped, r.purged = d.Active, d.Bumped, d.Purged
 		}
 		r.typing = v.typed[id]
 		delete(v.typed, id)
@@ -163,7 +163,7 @@ func (v *view) stubs(ctx context.Context, ids []string) (map[string]*room, error
 		r := out[row.RoomID]
 		r.mu.Lock()
 		r.latest = max(r.latest, row.Seq)
-		r.busy, r.bumped = max(r.busy, row.Active), max(r.bumped, row.Bumped)
+		r.busy, r.bumped, r.purged = max(r.busy, row.Active), max(r.bumped, row.Bumped), max(r.purged, row.Purged)
 		if r.counted < row.Seq {
 			r.joined, r.invited, r.counted = row.Joined, row.Invited, row.Seq
 		}

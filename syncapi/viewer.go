@@ -25,6 +25,8 @@ type viewer struct {
 	// member tells whether the user is or was joined.
 	member bool
 	now    int64 // milliseconds
+	// expired is the time before which the room's events have expired.
+	expired int64
 }
 
 // wants tells whether the viewer wants an event.
@@ -32,7 +34,7 @@ func (v *viewer) wants(f *filters.Event, ev *event) bool {
 	if _, ignored := v.ignored[ev.Sender()]; ignored && !ev.IsState() {
 		return false
 	}
-	return f.WantsEvent(ev.Event)
+	return !expired(ev, v.expired) && f.WantsEvent(ev.Event)
 }
 
 // pathID reads an identifier of the path.
@@ -71,10 +73,13 @@ func (s *Server) viewer(r *httpapi.Request, roomID string) (*viewer, error) {
 	for _, c := range v.changes {
 		v.member = v.member || c.Membership == "join"
 	}
-	if v.member {
-		return v, nil
+	if !v.member {
+		if err := s.mayLook(ctx, v); err != nil {
+			return nil, err
+		}
 	}
-	return v, s.mayLook(ctx, v)
+	v.expired, err = s.expiredBefore(ctx, v.room, roomID)
+	return v, err
 }
 
 // catchUpRoom waits, bounded, until the view has what had happened in the room
@@ -134,7 +139,7 @@ func (s *Server) mayLook(ctx context.Context, v *viewer) error {
 // other events say of them, and with their aggregations.
 func (s *Server) shownTo(ctx context.Context, v *viewer, events []*event) (*shown, error) {
 	sh := &shown{
-		userID: v.userID, deviceID: v.deviceID, now: v.now, withRoomID: true,
+		userID: v.userID, deviceID: v.deviceID, now: v.now, expired: v.expired, withRoomID: true,
 		memberAt: func(seq int64) string { return memberAt(v.changes, seq) },
 	}
 	var err error
@@ -172,7 +177,7 @@ func (s *Server) visibleEvent(ctx context.Context, v *viewer, eventID string) (*
 		return nil, err
 	}
 	for _, ev := range res.Events {
-		if ev.EventID() == eventID && ev.RoomID() == v.roomID && !ev.Outlier && !ev.Rejected && !ev.SoftFailed {
+		if ev.EventID() == eventID && ev.RoomID() == v.roomID && !ev.Outlier && !ev.Rejected && !ev.SoftFailed && !expired(fromStored(ev), v.expired) {
 			return fromStored(ev), nil
 		}
 	}

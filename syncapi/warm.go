@@ -48,13 +48,13 @@ func (a *answer) warm(ctx context.Context, parts []*part) error {
 
 // resumeFolds takes up the counts of what is unread from their checkpoints.
 func (a *answer) resumeFolds(ctx context.Context, parts []*part) error {
-	folds := map[string]*unread{}
+	folds, byID := map[string]*unread{}, map[string]*room{}
 	var ids []string
 	for _, p := range parts {
 		fold := a.u.unreadOf(p.room.id)
 		fold.mu.Lock()
 		if fold.seq == 0 && !fold.resumed {
-			folds[p.room.id] = fold
+			folds[p.room.id], byID[p.room.id] = fold, p.room
 			ids = append(ids, p.room.id)
 		}
 		fold.mu.Unlock()
@@ -73,7 +73,7 @@ func (a *answer) resumeFolds(ctx context.Context, parts []*part) error {
 	for id, fold := range folds {
 		fold.mu.Lock()
 		if i := found[id]; i > 0 && fold.seq == 0 {
-			a.s.resume(fold, rows[i-1].Seq, rows[i-1].Counts)
+			a.s.resume(fold, byID[id], rows[i-1].Seq, rows[i-1].Counts)
 		}
 		fold.resumed = true
 		fold.mu.Unlock()
@@ -93,6 +93,8 @@ func (a *answer) askRoom(q *questions, p *part) {
 		if without := a.filter.Lazy() && !small; !r.knowsState(p.upper, without) {
 			q.state(r, &roomapi.StateRequest{RoomID: r.id, WithoutMembers: without})
 		}
+	} else {
+		a.askPolicy(q, r)
 	}
 	a.askOlder(q, p, window, begun)
 }

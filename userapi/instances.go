@@ -148,6 +148,7 @@ func (s *Server) followTyping(ctx context.Context, partition int) {
 func (s *Server) sweep(ctx context.Context) error {
 	now := s.now()
 	err := errors.Join(s.failures.sweep(ctx, now), s.db.DropDelayed(ctx, api.DelayedRetention.Milliseconds()),
+		s.db.DropPurges(ctx, api.PurgesKept.Milliseconds()),
 		s.db.DropSent(ctx, now.Add(-keepSent).UnixMilli()), s.db.DropClaimed(ctx, now.Add(-keepClaimed).UnixMilli()))
 	if s.sole {
 		return err

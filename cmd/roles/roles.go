@@ -90,11 +90,11 @@ func table() []spec {
 				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
 		{"sync-api", syncapiapi.Service, true, "syncapi", false, 15 * time.Millisecond, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
-			return syncapi.New(ctx, syncapi.Deps{Config: w.config.SyncAPI, ServerName: w.config.Global.ServerName,
+			return syncapi.New(ctx, syncapi.Deps{Config: w.config.SyncAPI, Retention: w.config.Retention, ServerName: w.config.Global.ServerName,
 				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
 		{"client-api", "", true, "", false, 6 * time.Millisecond, func(ctx context.Context, w *world, _ *sqldb.DB) (Role, error) {
-			return clientapi.New(ctx, clientapi.Deps{Config: w.config.ClientAPI, Global: w.config.Global, Registration: w.config.Registration, ServerName: w.config.Global.ServerName, Keys: w.keys,
+			return clientapi.New(ctx, clientapi.Deps{Config: w.config.ClientAPI, Global: w.config.Global, Registration: w.config.Registration, Retention: w.config.Retention, ServerName: w.config.Global.ServerName, Keys: w.keys,
 				Log: w.log, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
 		{"federation-api", "", true, "", false, 0, absent},

@@ -20,6 +20,7 @@ type Dendrite struct {
 	MediaAPI     MediaAPI     `yaml:"media_api"`
 	Push         Push         `yaml:"push"`
 	Presence     Presence     `yaml:"presence"`
+	Retention    Retention    `yaml:"retention"`
 	Federation   Federation   `yaml:"federation"`
 	Appservice   Appservice   `yaml:"appservice"`
 }
@@ -58,4 +59,5 @@ func (c *Dendrite) fill() {
 	c.Directory.Defaults()
 	c.MediaAPI.Defaults()
 	c.Push.Defaults()
+	c.Retention.Defaults()
 }

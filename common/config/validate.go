@@ -61,6 +61,7 @@ func (c *Dendrite) Validate() error {
 	c.Internal.validate(&p)
 	c.MediaAPI.validate(&p)
 	c.Push.validate(&p)
+	c.Retention.validate(&p)
 	p.ranges("federation.deny_ranges", c.Federation.DenyRanges)
 	for _, file := range c.Appservice.ConfigFiles {
 		p.file("appservice.config_files", file)

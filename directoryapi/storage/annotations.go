@@ -20,7 +20,7 @@ const (
 	insertAnnotation = `INSERT INTO annotations (room_id, parent, sender, type, key_hash, event_id) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (room_id, parent, sender, type, key_hash) DO NOTHING`
 	selectAnnotation      = `SELECT event_id FROM annotations WHERE room_id = $1 AND parent = $2 AND sender = $3 AND type = $4 AND key_hash = $5`
-	deleteAnnotation      = `DELETE FROM annotations WHERE event_id = $1 AND room_id = $2`
+	deleteAnnotations     = `DELETE FROM annotations WHERE room_id = $1 AND event_id `
 	deleteRoomAnnotations = `DELETE FROM annotations WHERE room_id = $1`
 )
 
@@ -30,10 +30,10 @@ func (d *Database) PutAnnotation(ctx context.Context, tx *sqldb.Tx, a *Annotatio
 	return err
 }
 
-// DropAnnotation removes a redacted annotation within a transaction; events
-// that are none are fine.
-func (d *Database) DropAnnotation(ctx context.Context, tx *sqldb.Tx, roomID, eventID string) error {
-	_, err := tx.Exec(ctx, deleteAnnotation, eventID, roomID)
+// DropAnnotations removes redacted or purged annotations within a transaction;
+// events that are none are fine.
+func (d *Database) DropAnnotations(ctx context.Context, tx *sqldb.Tx, roomID string, eventIDs []string) error {
+	_, err := tx.Exec(ctx, deleteAnnotations+d.db.Any("$2"), roomID, sqldb.List(eventIDs))
 	return err
 }
 

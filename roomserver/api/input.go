@@ -33,6 +33,9 @@ const (
 	KindOutOfRoom InputKind = "out_of_room"
 	// KindPurge forgets a room wholly.
 	KindPurge InputKind = "purge"
+	// KindPurgeHistory forgets the events that Purge names, as far as they may go:
+	// state and forward extremities stay. Room servers of before v0.3.0 refuse it.
+	KindPurgeHistory InputKind = "purge_history"
 	// KindResume applies the records of a room that wait, if the first of them
 	// is the one that it names. It holds no events and gets no verdict; the room
 	// server itself logs it, for a room that it has set aside.
@@ -71,9 +74,18 @@ type InputRecord struct {
 	StateSet string `json:"state_set,omitzero"`
 	// StrippedState is that of KindOutOfRoom.
 	StrippedState jsontext.Value `json:"stripped_state,omitzero"`
+	// Purge are the IDs of KindPurgeHistory, at most MaxPurge. What is not known is
+	// passed over, so that the record may be repeated.
+	Purge []string `json:"purge,omitzero"`
+	// IfEmpty has KindPurge refused while a user of ours is joined.
+	IfEmpty bool `json:"if_empty,omitzero"`
 	// Resumes is the hash, by HashRecord, of the record that KindResume is for.
 	Resumes string `json:"resumes,omitzero"`
 }
+
+// MaxPurge bounds the events of one KindPurgeHistory: their IDs stand in the record
+// and in the output that tells of it.
+const MaxPurge = 500
 
 // InputEvent is one event of an InputRecord: either a Proto, or a full event
 // that stands in the record's next line.

@@ -22,6 +22,8 @@ const (
 	// OutputPurged says that the room is gone. RoomID is empty where the record
 	// stands for something that is not known any more.
 	OutputPurged OutputKind = "purged"
+	// OutputHistoryPurged says that events of the room are gone: Purged names them.
+	OutputHistoryPurged OutputKind = "history_purged"
 )
 
 // OutputRecord is the header of a record of room.output. Its event, if it has
@@ -70,9 +72,28 @@ type OutputRecord struct {
 	Limited bool `json:"limited,omitzero"`
 	// StrippedState is that of OutputOutOfRoom: a JSON array.
 	StrippedState jsontext.Value `json:"stripped_state,omitzero"`
+	// Purged are the events of OutputHistoryPurged.
+	Purged []PurgedEvent `json:"purged,omitzero"`
 	// JoinedCount and InvitedCount of the room after it.
 	JoinedCount  int `json:"joined"`
 	InvitedCount int `json:"invited"`
+}
+
+// PurgedEvent is an event that is gone, and where it stood in the timeline; Seq 0
+// if it had no place there.
+type PurgedEvent struct {
+	EventID string `json:"id"`
+	Seq     int64  `json:"s,omitzero"`
+	Sub     int64  `json:"b,omitzero"`
+}
+
+// PurgedIDs lists the IDs of Purged.
+func (r *OutputRecord) PurgedIDs() []string {
+	ids := make([]string, len(r.Purged))
+	for i := range r.Purged {
+		ids[i] = r.Purged[i].EventID
+	}
+	return ids
 }
 
 // StateChange is one changed entry of a room's current state.

@@ -315,6 +315,9 @@ type TimestampToEventRequest struct {
 	TS        int64 // milliseconds
 	Backwards bool
 	Viewer    string
+	// ExpiredBefore is the time before which events that are no state have expired,
+	// and are passed over; room servers of before v0.3.0 do not know of that.
+	ExpiredBefore int64
 }
 
 // RoutingKey implements rpc.Routed.

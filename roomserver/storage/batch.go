@@ -96,6 +96,12 @@ func (b *Batch) Output(outputNID, roomNID, eventNID int64, header []byte) {
 	b.outputs = append(b.outputs, []any{outputNID, roomNID, eventNID, header})
 }
 
+// Purge adds the output at output_nid that tells of a purge of history; ts is when it
+// was logged. In the table it stands where others have their event, below zero.
+func (b *Batch) Purge(outputNID, roomNID, ts int64, header []byte) {
+	b.outputs = append(b.outputs, []any{outputNID, roomNID, -ts, header})
+}
+
 // StateChange adds a change. Of two at one Seq the later counts.
 func (b *Batch) StateChange(roomNID int64, c StateChange) {
 	b.changes = append(b.changes, []any{roomNID, c.Type, c.StateKey, c.FromSeq, c.EventNID})

@@ -116,6 +116,12 @@ func (s *Store) EarlyRedactions(ctx context.Context, tx *sqldb.Tx, target string
 	return collect(ctx, tx, scanText, `SELECT redaction_id FROM early_redactions WHERE target_id = $1 ORDER BY redaction_id`, target)
 }
 
+// ForgetEarlyRedaction drops a redaction that came before its target.
+func (s *Store) ForgetEarlyRedaction(ctx context.Context, tx *sqldb.Tx, target, redaction string) error {
+	_, err := tx.Exec(ctx, `DELETE FROM early_redactions WHERE target_id = $1 AND redaction_id = $2`, target, redaction)
+	return err
+}
+
 func scanText(r scanner) (v string, err error) { return v, r.Scan(&v) }
 
 // Archive returns a room's outliers, in the order of their coming, or the events

@@ -17,6 +17,7 @@ const fill = `
 INSERT INTO rooms SELECT n, '!r' || n, '12', 0, 1, 1, 1, 1, 0, 1, 0, '[]', '' FROM generate_series(1, 30000) n;
 INSERT INTO events SELECT n, 1, '$e' || n, n, 0, n, 0, 0, 0, '', '{}', '{}' FROM generate_series(1, 100000) n;
 INSERT INTO events SELECT 200000 + n, 2 + n / 20, '$f' || n, 200000 + n, 0, n, 0, 0, 0, '', '{}', '{}' FROM generate_series(0, 19999) n;
+INSERT INTO events SELECT CAST(1 AS BIGINT) << 60 | n, 1 + n % 3, '$o' || n, 0, 0, n, 4, 0, 0, '', NULL, '{}' FROM generate_series(1, 3000) n;
 INSERT INTO state_changes SELECT 1, 'm.room.member', '@u' || n || ':test', n * 5, n * 5 FROM generate_series(1, 20000) n;
 INSERT INTO state_changes SELECT 1, t, '', s, s FROM unnest(ARRAY['m.room.create', 'm.room.name', 'm.room.power_levels', 'm.room.topic']) t, generate_series(1, 10) s;
 INSERT INTO state_changes SELECT r, t, '', 200000 + (r - 2) * 20, 200000 + (r - 2) * 20 FROM unnest(ARRAY['m.room.create', 'm.room.power_levels']) t, generate_series(2, 1001) r;
@@ -85,7 +86,15 @@ func testPlans(t *testing.T) {
 		"members page":        {func(tx *sqldb.Tx) (any, error) { return s.MemberChanges(ctx, tx, 1, "@u5", 0, 100000, 100) }, 300},
 		"closest event":       {func(tx *sqldb.Tx) (any, error) { return s.ClosestEvent(ctx, tx, 1, At(50000, false), false) }, 5},
 		"closest before":      {func(tx *sqldb.Tx) (any, error) { return s.ClosestEvent(ctx, tx, 1, At(50000, true), true) }, 5},
-		"archive page":        {func(tx *sqldb.Tx) (any, error) { return s.Archive(ctx, tx, 1, false, Event{Seq: 50000}, 100) }, 400},
+		"older than": {func(tx *sqldb.Tx) (any, error) {
+			return s.OlderThan(ctx, tx, 1, 90000, Moment{TS: 40000, Seq: 40000}, 50)
+		}, 60},
+		"others older than":              {func(tx *sqldb.Tx) (any, error) { return s.OthersOlderThan(ctx, tx, 1, 90000, 0, 50) }, 60},
+		"others of a room that has none": {func(tx *sqldb.Tx) (any, error) { return s.OthersOlderThan(ctx, tx, 7, 90000, 0, 50) }, 5},
+		"standing before": {func(tx *sqldb.Tx) (any, error) {
+			return s.StandingBefore(ctx, tx, 1, 90000, 0, 40000, 0, 50)
+		}, 60},
+		"archive page": {func(tx *sqldb.Tx) (any, error) { return s.Archive(ctx, tx, 1, false, Event{Seq: 50000}, 100) }, 400},
 	} {
 		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 			read, err := s.rowsRead(ctx, mode, q.run)

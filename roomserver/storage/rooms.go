@@ -67,6 +67,22 @@ func (s *Store) PurgeRoom(ctx context.Context, tx *sqldb.Tx, roomNID int64) erro
 	return nil
 }
 
+// DeleteEvents forgets events of a room, and what was published of those that were
+// stored before they had a place: the others are published from their rows.
+func (s *Store) DeleteEvents(ctx context.Context, tx *sqldb.Tx, roomNID int64, nids []int64) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM outputs WHERE room_nid = $1 AND event_nid `+s.Any("$2"), roomNID, sqldb.List(nids)); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `DELETE FROM events WHERE event_nid `+s.Any("$1"), sqldb.List(nids))
+	return err
+}
+
+// ForgetPurges drops what was published of a room's purges of before a time.
+func (s *Store) ForgetPurges(ctx context.Context, tx *sqldb.Tx, roomNID, before int64) error {
+	_, err := tx.Exec(ctx, `DELETE FROM outputs WHERE room_nid = $1 AND event_nid < 0 AND event_nid > $2`, roomNID, -before)
+	return err
+}
+
 // Request is an accepted request: its verdict, and the time of its record.
 type Request struct {
 	ID      string

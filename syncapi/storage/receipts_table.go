@@ -14,6 +14,8 @@ type Receipt struct {
 	EventID        string
 	TS             int64
 	Seq            int64 // of user.output
+	// Place is where an event stood that was purged, as Gone writes it; "" for others.
+	Place string
 }
 
 func putReceipts(ctx context.Context, tx *sqldb.Tx, list []Receipt) error {
@@ -25,9 +27,9 @@ func putReceipts(ctx context.Context, tx *sqldb.Tx, list []Receipt) error {
 
 // Receipts returns all receipts of the rooms.
 func (s *Store) Receipts(ctx context.Context, rooms []string) ([]Receipt, error) {
-	return query(ctx, s, "receipts", `SELECT room_id, user_id, type, thread_id, event_id, ts, seq FROM receipts WHERE room_id `+s.db.Any("$1"),
+	return query(ctx, s, "receipts", `SELECT room_id, user_id, type, thread_id, event_id, ts, seq, place FROM receipts WHERE room_id `+s.db.Any("$1"),
 		[]any{sqldb.List(rooms)}, func(r scanner) (Receipt, error) {
 			var o Receipt
-			return o, r.Scan(&o.RoomID, &o.UserID, &o.Type, &o.ThreadID, &o.EventID, &o.TS, &o.Seq)
+			return o, r.Scan(&o.RoomID, &o.UserID, &o.Type, &o.ThreadID, &o.EventID, &o.TS, &o.Seq, &o.Place)
 		})
 }

@@ -48,12 +48,17 @@ func unrelate(ctx context.Context, tx *sqldb.Tx, e *RoomEvent) error {
 	if _, err := tx.Exec(ctx, `DELETE FROM relations WHERE room_id = $1 AND event_id = $2`, e.RoomID, e.EventID); err != nil || root == "" {
 		return err
 	}
-	if _, err := tx.Exec(ctx, `DELETE FROM threads WHERE room_id = $1 AND root = $2`, e.RoomID, root); err != nil {
+	return moveThread(ctx, tx, e.RoomID, root)
+}
+
+// moveThread notes which event of a thread is the latest now, or ends it.
+func moveThread(ctx context.Context, tx *sqldb.Tx, roomID, root string) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM threads WHERE room_id = $1 AND root = $2`, roomID, root); err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO threads (room_id, root, seq, sub)
+	_, err := tx.Exec(ctx, `INSERT INTO threads (room_id, root, seq, sub)
 		SELECT room_id, parent, seq, sub FROM relations WHERE room_id = $1 AND parent = $2 AND rel_type = 'm.thread'
-		ORDER BY seq DESC, sub DESC LIMIT 1`, e.RoomID, root)
+		ORDER BY seq DESC, sub DESC LIMIT 1`, roomID, root)
 	return err
 }
 

@@ -14,23 +14,26 @@ type Room struct {
 	// Active is when its last event was logged, Bumped the last one that lifts it
 	// in lists, in milliseconds; 0: as it was.
 	Active, Bumped int64
+	// Purged is the Seq of the last record by which events were purged; 0: as it was.
+	Purged int64
 }
 
 func putRooms(ctx context.Context, tx *sqldb.Tx, list []Room) error {
-	return putMany(ctx, tx, list, []int{1}, `INSERT INTO rooms (room_id, seq, joined, invited, active, bumped) VALUES ($1, $2, $3, $4, $5, $6)
+	return putMany(ctx, tx, list, []int{1}, `INSERT INTO rooms (room_id, seq, joined, invited, active, bumped, purged) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (room_id) DO UPDATE SET seq = excluded.seq, joined = excluded.joined, invited = excluded.invited,
 			active = CASE WHEN excluded.active > 0 THEN excluded.active ELSE rooms.active END,
-			bumped = CASE WHEN excluded.bumped > 0 THEN excluded.bumped ELSE rooms.bumped END
+			bumped = CASE WHEN excluded.bumped > 0 THEN excluded.bumped ELSE rooms.bumped END,
+			purged = CASE WHEN excluded.purged > rooms.purged THEN excluded.purged ELSE rooms.purged END
 		WHERE excluded.seq >= rooms.seq`,
-		func(r *Room) []any { return []any{r.RoomID, r.Seq, r.Joined, r.Invited, r.Active, r.Bumped} })
+		func(r *Room) []any { return []any{r.RoomID, r.Seq, r.Joined, r.Invited, r.Active, r.Bumped, r.Purged} })
 }
 
 // Rooms returns those of the rooms that are known.
 func (s *Store) Rooms(ctx context.Context, ids []string) ([]Room, error) {
-	return query(ctx, s, "rooms", `SELECT room_id, seq, joined, invited, active, bumped FROM rooms WHERE room_id `+s.db.Any("$1"), []any{sqldb.List(ids)},
+	return query(ctx, s, "rooms", `SELECT room_id, seq, joined, invited, active, bumped, purged FROM rooms WHERE room_id `+s.db.Any("$1"), []any{sqldb.List(ids)},
 		func(r scanner) (Room, error) {
 			var o Room
-			return o, r.Scan(&o.RoomID, &o.Seq, &o.Joined, &o.Invited, &o.Active, &o.Bumped)
+			return o, r.Scan(&o.RoomID, &o.Seq, &o.Joined, &o.Invited, &o.Active, &o.Bumped, &o.Purged)
 		})
 }
 

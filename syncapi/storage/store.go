@@ -39,6 +39,8 @@ type Batch struct {
 	Relations   []Relation
 	// Unrelate names events whose relations a redaction has ended.
 	Unrelate []RoomEvent
+	// Gone are events that were purged.
+	Gone     []Gone
 	Receipts []Receipt
 	Markers  []Marker
 	// DeviceLists tell whose keys changed.
@@ -61,7 +63,7 @@ type RoomSeq struct {
 
 // Empty tells that a batch stores nothing.
 func (b *Batch) Empty() bool {
-	return len(b.Memberships)+len(b.Relations)+len(b.Unrelate)+len(b.Receipts)+len(b.Markers)+
+	return len(b.Memberships)+len(b.Relations)+len(b.Unrelate)+len(b.Gone)+len(b.Receipts)+len(b.Markers)+
 		len(b.DeviceLists)+len(b.Unread)+len(b.Rooms)+len(b.Purge)+len(b.Offsets) == 0
 }
 
@@ -73,6 +75,7 @@ func (b *Batch) Add(o *Batch) {
 	b.Memberships = append(b.Memberships, o.Memberships...)
 	b.Relations = append(b.Relations, o.Relations...)
 	b.Unrelate = append(b.Unrelate, o.Unrelate...)
+	b.Gone = append(b.Gone, o.Gone...)
 	b.Receipts = append(b.Receipts, o.Receipts...)
 	b.Markers = append(b.Markers, o.Markers...)
 	b.DeviceLists = append(b.DeviceLists, o.DeviceLists...)
@@ -93,6 +96,7 @@ func (s *Store) Apply(ctx context.Context, b *Batch) error {
 			func() error { return putRelations(ctx, tx, b.Relations) },
 			func() error { return each(b.Unrelate, func(e *RoomEvent) error { return unrelate(ctx, tx, e) }) },
 			func() error { return putReceipts(ctx, tx, b.Receipts) },
+			func() error { return each(b.Gone, func(g *Gone) error { return g.forget(ctx, tx, s.db) }) },
 			func() error { return putMarkers(ctx, tx, b.Markers) },
 			func() error { return putDeviceLists(ctx, tx, b.DeviceLists) },
 			func() error { return putUnread(ctx, tx, b.Unread) },

@@ -6,12 +6,13 @@
 // which topic (components.go, places.go): with that it shows an installation
 // (status.go), compares its parts with each other (check.go), sets consumers to
 // another place of their topics (reset.go), has views built anew (rebuild.go),
-// keeps media from users or deletes them (media.go), and takes an installation to
+// keeps media from users or deletes them (media.go), has servers purge history and
+// rooms (purge.go), and takes an installation to
 // another log and other databases (move.go, movestore.go, movelog.go).
 //
 // It owns the table maintenance_copied in a database that it moves an
 // installation to, until that is done, and marks databases so that no server
-// runs on what is not whole (sqldb.Mark). But for status and media, no server may
+// runs on what is not whole (sqldb.Mark). But for status, media and purges, no server may
 // run on the installation meanwhile: that the embedded log is locked, or that no
 // lease holds, is checked first.
 package admin
