@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 		}
 		shared = newServices()
 		defer shared.end()
-		return max(m.Run(), walked.end())
+		return walked.end(m.Run())
 	}())
 }
 
@@ -88,7 +88,7 @@ func newServer(t *testing.T, env ...string) *server {
 // start starts the process and waits until it listens.
 func (s *server) start() {
 	s.t.Helper()
-	s.watch.blind = s.binary != binary // another release's, or an altered one
+	s.watch.blind.Store(s.binary != binary) // another release's, an altered one, or one that is built otherwise
 	if err := s.tryStart(); err != nil {
 		s.t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/matrix-org/dendrite/e2e/openapi"
@@ -38,16 +39,34 @@ const judgeMost = 200
 var walked *walk
 
 // unrefused are the operations that refuse nobody, and why.
-var unrefused = map[string]string{}
+var unrefused = map[string]string{
+	"GET /_matrix/client/versions": "it is for everybody, and takes nothing that could be wrong",
+	"GET /_matrix/client/v3/login": "it is for everybody, and takes nothing that could be wrong",
+}
 
+// newWalk reads docs/endpoints.txt, and the specification where there is a copy.
 func newWalk() (*walk, error) {
-	w := &walk{paths: &segment{}, done: map[string]bool{}, refused: map[string]map[string]bool{}, judged: map[string]int{}, known: map[string]bool{}}
 	text, err := os.ReadFile(filepath.Join("..", "docs", "endpoints.txt"))
 	if err != nil {
 		return nil, err
 	}
+	w := walkOf(string(text))
+	for _, up := range []string{"..", filepath.Join("..", "..")} {
+		root := filepath.Join("..", up, "shared", "matrix-spec")
+		if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(openapi.Folder))); err == nil {
+			w.spec, err = openapi.Load(root)
+			return w, err
+		}
+	}
+	fmt.Println("There is no copy of the Matrix specification in ../shared/matrix-spec: answers are not checked against it.")
+	return w, nil
+}
+
+// walkOf begins a walk of what a list has.
+func walkOf(list string) *walk {
+	w := &walk{paths: &segment{}, done: map[string]bool{}, refused: map[string]map[string]bool{}, judged: map[string]int{}, known: map[string]bool{}}
 	heading := ""
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(list) {
 		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "[") {
 			heading = strings.Trim(line, "[]")
@@ -62,15 +81,7 @@ func newWalk() (*walk, error) {
 			w.served = append(w.served, op)
 		}
 	}
-	for _, up := range []string{"..", filepath.Join("..", "..")} {
-		dir := filepath.Join("..", up, "shared", "matrix-spec", "data", "api", "client-server")
-		if _, err := os.Stat(dir); err == nil {
-			w.spec, err = openapi.Load(dir)
-			return w, err
-		}
-	}
-	fmt.Println("There is no copy of the Matrix specification in ../shared/matrix-spec: answers are not checked against it.")
-	return w, nil
+	return w
 }
 
 // segment is a part of a path, and what may come after it.
@@ -168,20 +179,17 @@ func (w *walk) first(place string) bool {
 	return !was
 }
 
-// end tells after all tests what they have not walked, if they were all run: 1
-// when there is something.
-func (w *walk) end() int {
+// end tells after all tests what they have not walked, if all were run and passed:
+// 1 when there is something.
+func (w *walk) end(failed int) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if out := os.Getenv("DENDRITE_E2E_WALKED"); out != "" {
-		w.show(out)
-	}
 	if w.spec != nil {
 		fmt.Printf("judging answers took %v\n", w.spent.Round(time.Millisecond))
 	}
-	for _, name := range []string{"test.run", "test.skip", "test.list", "test.bench"} {
-		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
-			return 0 // not all
+	for _, name := range []string{"test.run", "test.skip", "test.list"} {
+		if f := flag.Lookup(name); failed != 0 || f != nil && f.Value.String() != "" {
+			return failed
 		}
 	}
 	missing := w.missing()
@@ -209,10 +217,25 @@ func (w *walk) missing() (out []string) {
 	return out
 }
 
-func (w *walk) show(out string) {
-	var b strings.Builder
-	for _, op := range w.served {
-		fmt.Fprintln(&b, op, w.done[op], slices.Sorted(maps.Keys(w.refused[op])))
+// TestWalk: what no test has asked, or seen refused, is told.
+func TestWalk(t *testing.T) {
+	w := walkOf("[served]\nGET /a/{x}\nGET /a/b\nPUT /a/{x}/state/{type}\n[beyond]\nGET /c\n")
+	for path, want := range map[string]string{"/a/%2F": "GET /a/{}", "/a/b/": "GET /a/b", "/c": "GET /c", "/a": "", "/a/b/c": ""} {
+		if got := w.operation("GET", path); got != want {
+			t.Errorf("GET %s asks for %q, not %q", path, got, want)
+		}
 	}
-	_ = os.WriteFile(out, []byte(b.String()), 0o600)
+	answer := func(op string, status int, body string) {
+		w.judge(op, openapi.Answer{Status: status, ContentType: "application/json", Body: []byte(body)})
+	}
+	answer("GET /a/{}", 200, "{}")
+	answer("GET /a/{}", 404, `{"errcode":"M_NOT_FOUND"}`)
+	answer("GET /a/b", 200, "{}")
+	answer("GET /a/b", 404, `{"errcode":"M_UNRECOGNIZED"}`) // by what does not know it
+	answer("GET /a/b", 500, `{"errcode":"M_UNKNOWN"}`)
+	want := []string{"GET /a/b is refused in no test", "PUT /a/{}/state/{} is asked with success by no test", "PUT /a/{}/state/{} is refused in no test"}
+	got := slices.DeleteFunc(w.missing(), func(m string) bool { return strings.Contains(m, "is not served") }) // of unrefused
+	if !slices.Equal(got, want) {
+		t.Errorf("missing are %q", got)
+	}
 }

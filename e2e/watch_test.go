@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/matrix-org/dendrite/e2e/openapi"
@@ -16,7 +18,7 @@ import (
 // answers are as the specification has them, which it reports when the test ends.
 type watch struct {
 	t     testing.TB
-	blind bool // what is answered is not this release's
+	blind atomic.Bool // what is answered is not this release's
 
 	mu     sync.Mutex
 	faults map[string]bool // reported
@@ -46,28 +48,56 @@ func (w *watch) report() {
 	}
 }
 
-// see looks at an answer. It reads the body and puts it back, if it wants to.
-func (w *watch) see(r *http.Request, res *http.Response) error {
-	if w.blind {
-		return nil
+// see looks at an answer. If it reads the body, that can be read again.
+func (w *watch) see(r *http.Request, res *http.Response) {
+	if w.blind.Load() {
+		return
 	}
 	op := walked.operation(r.Method, r.URL.EscapedPath())
 	if op == "" || !walked.wants(op, res.StatusCode) {
-		return nil
+		return
 	}
 	answer := openapi.Answer{Status: res.StatusCode, ContentType: res.Header.Get("Content-Type")}
 	if kind, _, _ := mime.ParseMediaType(answer.ContentType); kind == "application/json" {
-		var err error
-		if answer.Body, err = io.ReadAll(res.Body); err != nil {
-			return err
+		data, err := io.ReadAll(res.Body)
+		res.Body = &replay{bytes.NewReader(data), err, res.Body}
+		if err != nil {
+			return // who asked is to find out
 		}
-		_ = res.Body.Close()
-		res.Body = io.NopCloser(bytes.NewReader(answer.Body))
+		if answer.Body = data; res.Header.Get("Content-Encoding") == "gzip" {
+			if answer.Body, err = unzipped(data); err != nil {
+				w.fault(fmt.Sprintf("%s %s answers %d: %v", r.Method, r.URL.Path, res.StatusCode, err), op+" gzip")
+				return
+			}
+		}
 	}
 	for _, fault := range walked.judge(op, answer) {
 		w.fault(fmt.Sprintf("%s %s answers %d %.600s\n%s", r.Method, r.URL.Path, res.StatusCode, answer.Body, fault), op+fault.Where)
 	}
-	return nil
+}
+
+func unzipped(data []byte) ([]byte, error) {
+	plain, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(plain)
+}
+
+// replay is a body that was read already, to where it broke off.
+type replay struct {
+	data *bytes.Reader
+	err  error
+	io.Closer
+}
+
+// Read implements io.Reader.
+func (r *replay) Read(p []byte) (int, error) {
+	n, err := r.data.Read(p)
+	if err == io.EOF && r.err != nil {
+		err = r.err
+	}
+	return n, err
 }
 
 // fault keeps a fault, the first of its place.
@@ -89,7 +119,7 @@ type watcher struct {
 func (w *watcher) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := w.RoundTripper.RoundTrip(r)
 	if err == nil {
-		err = w.watch.see(r, res)
+		w.watch.see(r, res)
 	}
 	return res, err
 }

@@ -64,9 +64,9 @@ func (s *Specification) check(op *operation, answers map[string]response, a Answ
 		faults = s.against(described.schema, v)
 	}
 	if a.Status >= 400 {
-		faults = append(faults, refusal(op, a.Status, v)...)
+		return append(faults, refusal(op, a.Status, v)...)
 	}
-	return faults
+	return s.within(faults, v)
 }
 
 // against judges a value by a schema.
@@ -105,14 +105,19 @@ func refusal(op *operation, status int, v any) []Fault {
 	if !ok {
 		return []Fault{{"§standard-error-response", "the body is not an object"}}
 	}
+	code, coded := fields["errcode"].(string)
 	if _, interactive := fields["flows"]; interactive && status == 401 {
-		return nil // spec: client-server-api §user-interactive-api-in-the-rest-api
+		// spec: client-server-api §user-interactive-api-in-the-rest-api: what the stage
+		// was refused for, if one was tried.
+		if _, ok := fields["session"].(string); ok && (!coded || op.errcodes[code] || general(403, code) || code == "M_UNAUTHORIZED") {
+			return nil
+		}
+		return []Fault{{"§user-interactive-api-in-the-rest-api", "there is no session, or it is refused in another way"}}
 	}
 	var faults []Fault
 	if text, ok := fields["error"].(string); !ok || text == "" {
 		faults = append(faults, Fault{"§standard-error-response", "there is no error for people"})
 	}
-	code, _ := fields["errcode"].(string)
 	if !op.errcodes[code] && !general(status, code) {
 		faults = append(faults, Fault{"§common-error-codes", fmt.Sprintf("%d %q is not an errcode of this operation, nor of all", status, code)})
 	}
@@ -143,4 +148,30 @@ func general(status int, code string) bool {
 		}
 	}
 	return false
+}
+
+// serversEvents are the types of events that servers alone make, which a schema
+// of their own describes.
+func serversEvents() []string {
+	return []string{"m.fully_read", "m.presence", "m.push_rules", "m.receipt", "m.tag", "m.typing"}
+}
+
+// within judges the events in a value that are a server's own.
+func (s *Specification) within(faults []Fault, v any) []Fault {
+	switch v := v.(type) {
+	case []any:
+		for _, one := range v {
+			faults = s.within(faults, one)
+		}
+	case map[string]any:
+		typ, _ := v["type"].(string)
+		if _, is := v["content"]; !is {
+			for _, member := range v {
+				faults = s.within(faults, member)
+			}
+		} else if at := s.events[typ]; at != "" && v["event_id"] == nil {
+			faults = append(faults, s.against(at, v)...)
+		}
+	}
+	return faults
 }

@@ -1,7 +1,7 @@
 // Package openapi reads the OpenAPI files of the Matrix specification's
 // client-server API and judges what a homeserver answered by them: the status,
-// the type of the body, its members and their formats, and the errcode of a
-// refusal.
+// the type of the body, its members and their formats, the errcode of a refusal,
+// and events of the server's own making, such as receipts.
 //
 // It knows what those files make of OpenAPI 3.1: one file for a group of
 // endpoints, $refs from one file to another, allOf, formats of Matrix

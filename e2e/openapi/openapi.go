@@ -18,6 +18,7 @@ import (
 // Specification is what the files of a folder say.
 type Specification struct {
 	operations map[string]*operation
+	events     map[string]string // the locations of their schemas, by type
 
 	mu       sync.Mutex // guards what follows
 	compiler *jsonschema.Compiler
@@ -68,17 +69,23 @@ func Operation(method, path string) string {
 	return method + " " + parameter.ReplaceAllString(path, "{}")
 }
 
-// Load reads the files of the folder data/api/client-server of the specification.
-func Load(dir string) (*Specification, error) {
-	dir, err := filepath.Abs(dir)
+// Folder is where the files of the client-server API are in the specification.
+const Folder = "data/api/client-server"
+
+// Load reads the files of a copy of the specification.
+func Load(root string) (*Specification, error) {
+	root, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(Folder), "*.yaml"))
 	if err != nil || len(files) == 0 {
-		return nil, fmt.Errorf("openapi: no files in %s: %v", dir, err)
+		return nil, fmt.Errorf("openapi: no files in %s: %v", root, err)
 	}
-	s := &Specification{operations: map[string]*operation{}, compiler: newCompiler(), schemas: map[string]*jsonschema.Schema{}}
+	s := &Specification{operations: map[string]*operation{}, events: map[string]string{}, compiler: newCompiler(), schemas: map[string]*jsonschema.Schema{}}
+	for _, typ := range serversEvents() {
+		s.events[typ] = "file://" + filepath.Join(root, "data", "event-schemas", "schema", typ+".yaml")
+	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
