@@ -99,6 +99,10 @@ func (w *town) guests(t *testing.T) {
 	if got := guest.call(t, "GET", "/account/whoami", nil); got.body["is_guest"] != true {
 		t.Errorf("the guest is %s", got.raw)
 	}
+	may := guest.call(t, "GET", "/capabilities", nil)
+	if dig(may.body, "capabilities", "m.change_password", "enabled") != false || !holds(list(dig(may.body, "capabilities", "m.profile_fields", "allowed")), "displayname") {
+		t.Errorf("the guest is told that they may %s", may.raw)
+	}
 	open := w.alice.createRoom(t, object{"preset": "public_chat", "initial_state": []object{
 		{"type": "m.room.guest_access", "content": object{"guest_access": "can_join"}}}})
 	guest.join(t, open)

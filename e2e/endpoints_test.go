@@ -29,7 +29,7 @@ func TestEndpoints(t *testing.T) {
 			{"discovery", (*town).discovery}, {"sessions", (*town).sessions}, {"accounts", (*town).accounts}, {"devices", (*town).devices},
 			{"administrators", (*town).administrators}, {"profiles", (*town).profiles}, {"account data", (*town).accountData},
 			{"tags", (*town).tags}, {"filters", (*town).filters}, {"push rules", (*town).pushRules},
-			{"presence", (*town).presence}, {"typing", (*town).typing}, {"receipts", (*town).receipts},
+			{"presence", (*town).presence}, {"typing", (*town).typing}, {"receipts", (*town).receipts}, {"unread", (*town).unread},
 			{"memberships", (*town).memberships}, {"knocks", (*town).knocks}, {"guests", (*town).guests}, {"state", (*town).state},
 			{"aliases", (*town).aliases}, {"directory", (*town).directory}, {"spaces", (*town).spaces}, {"upgrade", (*town).upgrade},
 			{"history", (*town).history}, {"relations", (*town).relations}, {"old sync", (*town).oldSync},

@@ -287,3 +287,33 @@ func (w *town) receipts(t *testing.T) {
 		{w.bob, 400, "M_INVALID_PARAM", "POST", at("m.read", reply), object{"thread_id": "main"}},
 	})
 }
+
+// unread counts, of a room and of its threads, fall with receipts.
+func (w *town) unread(t *testing.T) {
+	room := w.alice.createRoom(t, object{"preset": "public_chat"})
+	w.bob.join(t, room)
+	first, second := w.alice.send(t, room, "u1", "one"), w.alice.send(t, room, "u2", "two")
+	reply := w.alice.call(t, "PUT", inRoom(room)+"/send/m.room.message/u3", object{"msgtype": "m.text", "body": "in a thread",
+		"m.relates_to": object{"rel_type": "m.thread", "event_id": first}}).str("event_id")
+	counts := func(filter string) (all, thread any) {
+		body := w.bob.call(t, "GET", "/sync?filter="+url.QueryEscape(filter), nil).body
+		return joinedRoom(body, room, "unread_notifications", "notification_count"),
+			joinedRoom(body, room, "unread_thread_notifications", first, "notification_count")
+	}
+	are := func(what string, whole, main, thread any) {
+		t.Helper()
+		until(t, what, func() bool {
+			all, none := counts(`{}`)
+			rest, one := counts(`{"room":{"timeline":{"unread_thread_notifications":true}}}`)
+			return all == whole && none == nil && rest == main && one == thread
+		})
+	}
+	at := func(typ, event string) string { return inRoom(room) + "/receipt/" + typ + "/" + url.PathEscape(event) }
+	are("nothing is read", 3.0, 2.0, 1.0)
+	w.bob.call(t, "POST", at("m.read", first), object{"thread_id": "main"})
+	are("one is read", 2.0, 1.0, 1.0)
+	w.bob.call(t, "POST", at("m.read.private", reply), object{"thread_id": first})
+	are("the thread is read", 1.0, 1.0, nil)
+	w.bob.call(t, "POST", at("m.read", second), object{})
+	are("all is read", 0.0, 0.0, nil)
+}
