@@ -142,6 +142,24 @@ func (w *town) oldSync(t *testing.T) {
 	if got := w.bob.call(t, "GET", "/events/"+url.PathEscape(event), nil); got.str("room_id") != room || dig(got.body, "content", "body") != "news" {
 		t.Errorf("the event is %s", got.raw)
 	}
+	// Who is not in the room looks on, where everybody may.
+	open := w.alice.createRoom(t, object{"initial_state": []object{{"type": "m.room.history_visibility", "content": object{"history_visibility": "world_readable"}}}})
+	from := outsider.call(t, "GET", "/initialSync", nil).str("end")
+	seen := make(chan *answer, 1)
+	go func() {
+		a, err := outsider.try("GET", "/events?timeout=20000&room_id="+url.QueryEscape(open)+"&from="+url.QueryEscape(from), nil)
+		if err != nil {
+			t.Error(err)
+			a = &answer{}
+		}
+		seen <- a
+	}()
+	shown := w.alice.send(t, open, "open", "for all")
+	if a := <-seen; !slices.Equal(idsOf(a.body["chunk"]), []string{shown}) {
+		t.Errorf("who looks on sees %s", a.raw)
+	} else if a = outsider.call(t, "GET", "/events?timeout=0&room_id="+url.QueryEscape(open)+"&from="+url.QueryEscape(a.str("end")), nil); len(list(a.body["chunk"])) != 0 {
+		t.Errorf("it is told again: %s", a.raw)
+	}
 	refuseAll(t, []refusal{
 		{outsider, 404, "M_NOT_FOUND", "GET", "/events/" + url.PathEscape(event), nil},
 		{outsider, 403, "M_FORBIDDEN", "GET", in + "/initialSync", nil},

@@ -8,9 +8,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
-	"github.com/matrix-org/dendrite/common/matrixerror"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
