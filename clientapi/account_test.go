@@ -105,6 +105,7 @@ func testAccounts(t *testing.T) {
 		{"404 M_NOT_FOUND", alice, "GET", own + "/account_data/none", ``},
 		{"400 M_BAD_JSON", alice, "PUT", own + "/account_data/x", `[]`},
 		{"200", alice, "PUT", own + "/rooms/!r:test/tags/m.favourite", `{"order":0.5}`},
+		{"400 M_BAD_JSON", alice, "PUT", own + "/rooms/!r:test/tags/m.favourite", `{"order":null}`},
 		{"200", alice, "GET", own + "/rooms/!r:test/tags", ``},
 		{"200", alice, "POST", own + "/filter", `{"room":{"timeline":{"limit":5}}}`},
 		{"400 M_BAD_JSON", alice, "POST", own + "/filter", `{"room":5}`},

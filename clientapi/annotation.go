@@ -21,15 +21,9 @@ func (s *Server) checkAnnotation(ctx context.Context, d *httpapi.Device, roomID,
 	if !ok {
 		return nil
 	}
-	heads, err := api.QueryHeads.Call(ctx, s.caller, &api.HeadsRequest{})
+	want, err := s.headOf(ctx, roomID)
 	if err != nil {
 		return err
-	}
-	// Only what was acknowledged in this room matters.
-	want := make([]int64, len(heads.Seqs))
-	if len(want) > 0 {
-		p := eventlog.PartitionFor(roomID, len(want))
-		want[p] = heads.Seqs[p]
 	}
 	found, err := directory.QueryAnnotation.Call(ctx, s.caller, &directory.AnnotationRequest{
 		RoomID: roomID, EventID: is.EventID, Sender: d.UserID, Type: typ, Key: is.Key, AtLeast: want,
@@ -47,4 +41,19 @@ func (s *Server) checkAnnotation(ctx context.Context, d *httpapi.Device, roomID,
 		}
 	}
 	return matrixerror.New(400, "M_DUPLICATE_ANNOTATION", "You have sent this reaction already")
+}
+
+// headOf is what a view has to have applied that shows all that was acknowledged
+// in a room, whatever happens in others.
+func (s *Server) headOf(ctx context.Context, roomID string) ([]int64, error) {
+	heads, err := api.QueryHeads.Call(ctx, s.caller, &api.HeadsRequest{})
+	if err != nil {
+		return nil, err
+	}
+	want := make([]int64, len(heads.Seqs))
+	if len(want) > 0 {
+		p := eventlog.PartitionFor(roomID, len(want))
+		want[p] = heads.Seqs[p]
+	}
+	return want, nil
 }

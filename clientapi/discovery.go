@@ -140,11 +140,17 @@ type capabilities struct {
 	SetAvatarURL       enabled            `json:"m.set_avatar_url"`
 	ThirdPartyIDs      enabled            `json:"m.3pid_changes"`
 	GetLoginToken      enabled            `json:"m.get_login_token"`
-	ProfileFields      enabled            `json:"m.profile_fields"`
+	ProfileFields      profileFields      `json:"m.profile_fields"`
 	ForgetForcedOnExit enabled            `json:"m.forget_forced_upon_leave"`
 	DelayedEvents      *delayedCapability `json:"org.matrix.msc4140.delayed_events"`
 	// AccountModeration is told to those who may do it.
 	AccountModeration *accountModeration `json:"m.account_moderation,omitzero"`
+}
+
+// profileFields says which fields a user may change: all, unless some are named.
+type profileFields struct {
+	Enabled bool     `json:"enabled"`
+	Allowed []string `json:"allowed,omitzero"`
 }
 
 type accountModeration struct {
@@ -166,8 +172,12 @@ func (s *Server) getCapabilities(r *httpapi.Request) (any, error) {
 	for _, v := range gomatrixserverlib.SupportedRoomVersions() {
 		versions.Available[string(v)] = "stable"
 	}
-	yes := enabled{true}
-	out := capabilities{RoomVersions: versions, ChangePassword: yes, SetDisplayName: yes, SetAvatarURL: yes, ProfileFields: yes, GetLoginToken: enabled{!r.Device.IsGuest}}
+	member := enabled{!r.Device.IsGuest} // guests have no password, and but a name
+	out := capabilities{RoomVersions: versions, ChangePassword: member, SetDisplayName: enabled{true}, SetAvatarURL: member, GetLoginToken: member}
+	out.ProfileFields.Enabled = true
+	if r.Device.IsGuest {
+		out.ProfileFields.Allowed = []string{"displayname"}
+	}
 	out.DelayedEvents = s.delayedCapability()
 	if r.Device.IsAdmin {
 		out.AccountModeration = &accountModeration{Lock: true, Suspend: true}

@@ -65,8 +65,8 @@ func (s *Server) stateSeenAt(ctx context.Context, userID string, req *api.StateR
 
 // joinedMember is a member in the answer of joined_members.
 type joinedMember struct {
-	DisplayName *string `json:"display_name"`
-	AvatarURL   *string `json:"avatar_url"`
+	DisplayName string `json:"display_name,omitzero"`
+	AvatarURL   string `json:"avatar_url,omitzero"`
 }
 
 // getJoinedMembers serves GET /rooms/{roomId}/joined_members.
@@ -90,18 +90,11 @@ func (s *Server) getJoinedMembers(r *httpapi.Request) (any, error) {
 	}
 	joined := make(map[string]joinedMember, len(res.Members))
 	for _, m := range res.Members {
-		joined[m.UserID] = joinedMember{DisplayName: orNull(m.DisplayName), AvatarURL: orNull(m.AvatarURL)}
+		joined[m.UserID] = joinedMember{DisplayName: m.DisplayName, AvatarURL: m.AvatarURL}
 	}
 	return struct {
 		Joined map[string]joinedMember `json:"joined"`
 	}{joined}, nil
-}
-
-func orNull(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }
 
 // getJoinedRooms serves GET /joined_rooms. What the client was told has

@@ -73,10 +73,11 @@ func (s *Server) ban(r *httpapi.Request) (any, error) {
 }
 
 // unban serves POST /rooms/{roomId}/unban.
+// spec: client-server-api §other-error-codes (M_BAD_STATE)
 func (s *Server) unban(r *httpapi.Request) (any, error) {
 	return s.moderate(r, "leave", api.Expectation{
 		Membership: []string{"ban"},
-		Status:     403, Code: "M_FORBIDDEN", Message: "The user is not banned from the room",
+		Status:     403, Code: "M_BAD_STATE", Message: "The user is not banned from the room",
 	})
 }
 

@@ -62,7 +62,7 @@ func testKickBanUnban(t *testing.T) {
 	w.expect("200", "alice", "POST", in+"/kick", `{"user_id":"@bob:test"}`)
 	w.expect("403 M_FORBIDDEN", "alice", "POST", in+"/kick", `{"user_id":"@bob:test"}`)
 	w.expect("200", "bob", "POST", in+"/join", `{}`)
-	w.expect("403 M_FORBIDDEN", "alice", "POST", in+"/unban", `{"user_id":"@bob:test"}`)
+	w.expect("403 M_BAD_STATE", "alice", "POST", in+"/unban", `{"user_id":"@bob:test"}`)
 	w.expect("200", "alice", "POST", in+"/ban", `{"user_id":"@bob:test","reason":"spam"}`)
 	w.expect("403 M_FORBIDDEN", "bob", "POST", in+"/join", `{}`)
 	w.expect("403 M_FORBIDDEN", "alice", "POST", in+"/kick", `{"user_id":"@bob:test"}`)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/httpapi"
@@ -75,7 +76,7 @@ func checkEventID(id string) error {
 // spec: client-server-api §post_matrixclientv3roomsroomidreceiptreceipttypeeventid
 func (s *Server) postReceipt(r *httpapi.Request) (any, error) {
 	var req struct {
-		ThreadID *string `json:"thread_id"`
+		ThreadID jsontext.Value `json:"thread_id"`
 	}
 	if err := r.DecodeOptional(&req); err != nil {
 		return nil, err
@@ -84,16 +85,18 @@ func (s *Server) postReceipt(r *httpapi.Request) (any, error) {
 	if err := checkEventID(eventID); err != nil {
 		return nil, err
 	}
-	thread := ""
-	if req.ThreadID != nil {
-		thread = *req.ThreadID
-		if typ == fullyRead || thread != "main" && checkEventID(thread) != nil {
-			return nil, matrixerror.InvalidParam("thread_id is not that of a thread, or not for this kind of receipt")
-		}
+	thread, err := receiptThread(typ, req.ThreadID)
+	if err != nil {
+		return nil, err
 	}
 	roomID, err := s.joinedPath(r)
 	if err != nil {
 		return nil, err
+	}
+	if thread != "" {
+		if err := s.checkInThread(r.Context(), r.Device, roomID, eventID, thread); err != nil {
+			return nil, err
+		}
 	}
 	put := &userapi.PutReceiptsRequest{UserID: r.Device.UserID, RoomID: roomID}
 	switch typ {
@@ -106,6 +109,21 @@ func (s *Server) postReceipt(r *httpapi.Request) (any, error) {
 	}
 	_, err = userapi.PutReceipts.Call(r.Context(), s.caller, put)
 	return nil, err
+}
+
+// receiptThread reads the thread of a receipt; "" for none.
+func receiptThread(typ string, given jsontext.Value) (string, error) {
+	if len(given) == 0 || given.Kind() == 'n' {
+		return "", nil
+	}
+	thread, err := "", error(nil)
+	if given.Kind() == '"' {
+		err = json.Unmarshal(given, &thread)
+	}
+	if err != nil || typ == fullyRead || thread != mainThread && checkEventID(thread) != nil {
+		return "", matrixerror.InvalidParam("thread_id is not that of a thread, or not for this kind of receipt")
+	}
+	return thread, nil
 }
 
 // postReadMarkers serves POST /rooms/{roomId}/read_markers.

@@ -27,7 +27,11 @@ func (s *Server) getRoomSummary(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	res, err := directory.QueryRooms.Call(ctx, s.caller, &directory.RoomsRequest{RoomIDs: []string{roomID}})
+	want, err := s.headOf(ctx, roomID)
+	if err != nil {
+		return nil, err
+	}
+	res, err := directory.QueryRooms.Call(ctx, s.caller, &directory.RoomsRequest{RoomIDs: []string{roomID}, AtLeast: want})
 	if err != nil {
 		return nil, err
 	}

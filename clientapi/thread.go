@@ -51,3 +51,44 @@ func (s *Server) checkThread(ctx context.Context, d *httpapi.Device, roomID stri
 	}
 	return nil
 }
+
+const (
+	// mainThread is what is in no thread.
+	mainThread = "main"
+	// maxThreadHops is how many relations are followed from an event to a thread.
+	maxThreadHops = 3
+)
+
+// checkInThread refuses a receipt for an event that is not in the thread that it
+// names. A thread's root, which is in the main timeline, may be read in either. What
+// is not known (yet), or was redacted and relates to nothing since, may be in any.
+// spec: client-server-api §threaded-read-receipts
+func (s *Server) checkInThread(ctx context.Context, d *httpapi.Device, roomID, eventID, thread string) error {
+	for range 1 + maxThreadHops {
+		if eventID == thread {
+			return nil
+		}
+		res, err := api.QueryEvents.Call(ctx, s.caller, &api.EventsRequest{RoomID: roomID, EventIDs: []string{eventID}, Viewer: d.UserID})
+		if err != nil {
+			return hideUnknown(err)
+		}
+		if len(res.Events) == 0 || res.Events[0].RedactedBy != "" {
+			return nil
+		}
+		is := relationTo(res.Events[0].Content()).RelatesTo
+		in := mainThread
+		switch {
+		case is.EventID == "" || is.RelType == "":
+		case is.RelType == "m.thread":
+			in = is.EventID
+		default:
+			eventID = is.EventID
+			continue
+		}
+		if in != thread {
+			return matrixerror.InvalidParam("The event is not in that thread")
+		}
+		return nil
+	}
+	return nil
+}

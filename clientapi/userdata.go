@@ -261,9 +261,9 @@ func (s *Server) putTag(r *httpapi.Request) (any, error) {
 		return nil, err
 	}
 	var tag struct {
-		Order *float64 `json:"order"`
+		Order jsontext.Value `json:"order"`
 	}
-	if err := json.Unmarshal(content, &tag); err != nil {
+	if err := json.Unmarshal(content, &tag); err != nil || len(tag.Order) > 0 && tag.Order.Kind() != '0' {
 		return nil, matrixerror.BadJSON("order is not a number")
 	}
 	return nil, s.changeTag(r, content)

@@ -76,6 +76,12 @@ func badInput(t *testing.T, s site) {
 			nobody.refused(t, 401, "M_UNKNOWN_TOKEN", "GET", "/sync", nil)
 		}
 	})
+	t.Run("what is not set up", func(t *testing.T) {
+		for _, path := range []string{"/.well-known/matrix/client", "/.well-known/matrix/support", "/.well-known/matrix/policy_server", "/voip/turnServer"} {
+			alice.refused(t, 404, "M_NOT_FOUND", "GET", path, nil)
+		}
+		alice.refused(t, 403, "M_FORBIDDEN", "GET", clientV1+"/register/m.login.registration_token/validity?token=x", nil)
+	})
 	t.Run("strangers", func(t *testing.T) {
 		eve.refused(t, 403, "M_FORBIDDEN", "PUT", r+"/send/m.room.message/e1", object{"body": "hi"})
 		eve.refused(t, 403, "M_FORBIDDEN", "GET", r+"/messages?dir=b", nil)

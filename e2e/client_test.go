@@ -41,13 +41,15 @@ func (a *answer) str(key string) string { v, _ := a.body[key].(string); return v
 type site interface {
 	// base waits until requests can be made, and returns the URL for them.
 	base() string
+	// watched is a transport whose answers are seen, unless they are seen elsewhere.
+	watched(http.RoundTripper) http.RoundTripper
 }
 
 // anonymous makes a client without an account.
 func anonymous(s site) *user {
 	return &user{s: s, http: &http.Client{
 		Timeout:   60 * time.Second,
-		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
+		Transport: s.watched(&http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}),
 	}}
 }
 

@@ -63,6 +63,7 @@ func startCluster(t *testing.T, o clusterOptions) *cluster {
 		c.env = append(c.env, "DENDRITE_TEST_STOP="+c.stopFile)
 	}
 	c.door = newDoor(t, c.reachable)
+	c.watch.blind.Store(o.binaries != "") // another release's, or altered ones
 	for _, role := range allRoles {
 		n, given := o.instances[role]
 		if !given {

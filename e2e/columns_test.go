@@ -37,6 +37,7 @@ var oneColumn = map[string]string{
 	"TestUpgrade": "of both: see there",
 	"TestPlanted": "of both: bugs that any deployment can have all in one, and those that only a cluster can have there",
 	"TestColumns": "looks at this package alone",
+	"TestWalk":    "looks at this package alone",
 }
 
 // TestColumns: each test of this package runs in both columns, or oneColumn says

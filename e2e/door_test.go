@@ -25,6 +25,7 @@ type door struct {
 	server    *httptest.Server
 	instances func(role string) []*process
 	transport *http.Transport
+	watch     *watch
 
 	mu       sync.Mutex
 	counting bool
@@ -32,7 +33,7 @@ type door struct {
 }
 
 func newDoor(t testing.TB, instances func(role string) []*process) *door {
-	d := &door{instances: instances, transport: &http.Transport{
+	d := &door{instances: instances, watch: newWatch(t), transport: &http.Transport{
 		DisableKeepAlives: true, DisableCompression: true,
 		DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
 	}}
@@ -56,6 +57,9 @@ func newDoor(t testing.TB, instances func(role string) []*process) *door {
 
 // base implements site.
 func (d *door) base() string { return d.server.URL }
+
+// watched implements site: the door sees all itself.
+func (d *door) watched(t http.RoundTripper) http.RoundTripper { return t }
 
 // slidingPaths are those of sliding sync, by POST.
 var slidingPaths = regexp.MustCompile(`^/_matrix/client/(v4|unstable/org\.matrix\.simplified_msc3575)/sync$`)
@@ -87,6 +91,9 @@ func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	res, err := d.roundTrip(r, body)
+	if err == nil {
+		d.watch.see(r, res)
+	}
 	switch {
 	case err != nil && r.Context().Err() == nil:
 		d.refused("%s %s: %v", r.Method, r.URL.Path, err)

@@ -63,6 +63,9 @@ type address string
 // base implements site.
 func (a address) base() string { return string(a) }
 
+// watched implements site: nobody watches, past the door.
+func (a address) watched(t http.RoundTripper) http.RoundTripper { return t }
+
 // buildPlain builds what serves media without the race detector, which multiplies the
 // memory of a process, into one folder.
 func buildPlain(to string) error {

@@ -29,13 +29,23 @@ func roomsAndSliding(t *testing.T, s site, secret string) {
 // administrator makes an account of one, with the shared secret.
 func administrator(t *testing.T, s site, name, secret string) *user {
 	t.Helper()
+	return bySecret(t, s, name, secret, true)
+}
+
+// bySecret makes an account with the shared secret.
+func bySecret(t *testing.T, s site, name, secret string, admin bool) *user {
+	t.Helper()
 	u := anonymous(s)
+	rank := "notadmin"
+	if admin {
+		rank = "admin"
+	}
 	const path = "/_synapse/admin/v1/register"
 	nonce := u.call(t, "GET", path, nil).str("nonce")
 	mac := hmac.New(sha1.New, []byte(secret))
-	mac.Write([]byte(strings.Join([]string{nonce, name, "correct horse", "admin"}, "\x00")))
-	a := u.call(t, "POST", path, object{"nonce": nonce, "username": name, "password": "correct horse", "admin": true, "mac": hex.EncodeToString(mac.Sum(nil))})
-	u.id, u.token = a.str("user_id"), a.str("access_token")
+	mac.Write([]byte(strings.Join([]string{nonce, name, "correct horse", rank}, "\x00")))
+	a := u.call(t, "POST", path, object{"nonce": nonce, "username": name, "password": "correct horse", "admin": admin, "mac": hex.EncodeToString(mac.Sum(nil))})
+	u.id, u.token, u.device = a.str("user_id"), a.str("access_token"), a.str("device_id")
 	return u
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,9 +35,13 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
+		if walked, err = newWalk(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		shared = newServices()
 		defer shared.end()
-		return m.Run()
+		return walked.end(m.Run())
 	}())
 }
 
@@ -48,7 +53,8 @@ type server struct {
 	data   string
 	env    []string
 	// wrap is put before the command line, for instance strace.
-	wrap []string
+	wrap  []string
+	watch *watch
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -67,7 +73,7 @@ func startServer(t *testing.T, env ...string) *server {
 }
 
 func newServer(t *testing.T, env ...string) *server {
-	s := &server{t: t, binary: binary, data: t.TempDir(), up: make(chan struct{})}
+	s := &server{t: t, binary: binary, data: t.TempDir(), up: make(chan struct{}), watch: newWatch(t)}
 	s.env = append(os.Environ(), "DENDRITE_REGISTRATION_OPEN=true", "DENDRITE_RATE_LIMITING_ENABLED=false")
 	s.env = append(s.env, env...)
 	t.Cleanup(func() {
@@ -82,6 +88,7 @@ func newServer(t *testing.T, env ...string) *server {
 // start starts the process and waits until it listens.
 func (s *server) start() {
 	s.t.Helper()
+	s.watch.blind.Store(s.binary != binary) // another release's, an altered one, or one that is built otherwise
 	if err := s.tryStart(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -168,6 +175,9 @@ func (s *server) base() string {
 		}
 	}
 }
+
+// watched implements site.
+func (s *server) watched(t http.RoundTripper) http.RoundTripper { return &watcher{s.watch, t} }
 
 func (s *server) pid() int {
 	s.mu.Lock()

@@ -2,6 +2,7 @@ package syncapi
 
 import (
 	"context"
+	"math"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -128,7 +129,7 @@ func (s *Server) initialSync(r *httpapi.Request) (any, error) {
 }
 
 // events answers GET /events: the timeline events since a token, of all the
-// user's rooms or of one.
+// user's rooms or of one, which they may only look into.
 // spec: client-server-api §get_matrixclientv3events
 func (s *Server) events(r *httpapi.Request) (any, error) {
 	q := r.Query()
@@ -149,8 +150,12 @@ func (s *Server) events(r *httpapi.Request) (any, error) {
 	}
 	roomID := q.Get("room_id")
 	if roomID != "" {
-		if _, err := s.viewer(r, roomID); err != nil {
+		v, err := s.viewer(r, roomID)
+		if err != nil {
 			return nil, err
+		}
+		if memberAt(v.changes, math.MaxInt64) != "join" {
+			return s.peek(r, req, v)
 		}
 	}
 	u, err := s.view.user(r.Context(), r.Device.UserID)

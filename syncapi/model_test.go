@@ -559,6 +559,16 @@ func (m *model) serve() {
 	userapi.QueryPresence.Serve(m.calls, func(context.Context, *userapi.PresenceRequest) (*userapi.PresenceResponse, error) {
 		return &userapi.PresenceResponse{}, nil
 	})
+	userapi.QueryForgotten.Serve(m.calls, func(_ context.Context, r *userapi.ForgottenRequest) (*userapi.ForgottenResponse, error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for _, c := range m.current {
+			if c.Kind == userapi.ChangeForget && c.UserID == r.UserID && c.RoomID == r.RoomID {
+				return &userapi.ForgottenResponse{EventID: c.EventID}, nil
+			}
+		}
+		return &userapi.ForgottenResponse{}, nil
+	})
 	userapi.QueryFilter.Serve(m.calls, func(_ context.Context, r *userapi.FilterRequest) (*userapi.FilterResponse, error) {
 		if r.FilterID != "7" {
 			return nil, matrixerror.NotFound("no such filter")

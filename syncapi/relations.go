@@ -47,6 +47,9 @@ func (s *Server) relations(r *httpapi.Request) (any, error) {
 		return nil, err
 	}
 	v, err := s.viewer(r, roomID)
+	if matrixerror.Is(err, "M_FORBIDDEN") {
+		return nil, matrixerror.NotFound("Event not found")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
@@ -299,12 +300,21 @@ func TestForgottenRoom(t *testing.T) { both(t, forgottenRoom) }
 
 func forgottenRoom(t *testing.T, m *model) {
 	m.create(testRoom, alice, bob)
-	m.member(testRoom, bob, bob, "leave")
+	left := m.member(testRoom, bob, bob, "leave")
 	with := `{"room":{"include_leave":true}}`
+	reads := func() error {
+		return m.get(m.s.messages, bob, "dir=b", map[string]string{"roomId": testRoom}, &map[string]any{})
+	}
 	if got := m.sync(bob, "", "filter", with); len(got.Rooms.Leave) != 1 {
 		t.Fatalf("left: %+v", got.Rooms)
 	}
-	m.change(userapi.UserChange{UserID: bob, Kind: userapi.ChangeForget, RoomID: testRoom})
+	if err := reads(); err != nil {
+		t.Fatalf("who left reads what was before: %v", err)
+	}
+	m.change(userapi.UserChange{UserID: bob, Kind: userapi.ChangeForget, RoomID: testRoom, EventID: left})
+	if err := reads(); !matrixerror.Is(err, "M_FORBIDDEN") {
+		t.Fatalf("who forgot reads on: %v", err)
+	}
 	m.settle()
 	for range 2 {
 		if got := m.sync(bob, "", "filter", with); len(got.Rooms.Leave) != 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/syncapi/storage"
+	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
 // viewer is a user who reads a room otherwise than by /sync.
@@ -73,6 +74,11 @@ func (s *Server) viewer(r *httpapi.Request, roomID string) (*viewer, error) {
 	for _, c := range v.changes {
 		v.member = v.member || c.Membership == "join"
 	}
+	if v.member && memberAt(v.changes, math.MaxInt64) != "join" {
+		if err := s.forget(ctx, v); err != nil {
+			return nil, err
+		}
+	}
 	if !v.member {
 		if err := s.mayLook(ctx, v); err != nil {
 			return nil, err
@@ -80,6 +86,17 @@ func (s *Server) viewer(r *httpapi.Request, roomID string) (*viewer, error) {
 	}
 	v.expired, err = s.expiredBefore(ctx, v.room, roomID)
 	return v, err
+}
+
+// forget makes a stranger of who has left and forgotten the room. The user-api is
+// asked, which knows at once.
+// spec: client-server-api §leaving-rooms
+func (s *Server) forget(ctx context.Context, v *viewer) error {
+	res, err := userapi.QueryForgotten.Call(ctx, s.caller, &userapi.ForgottenRequest{UserID: v.userID, RoomID: v.roomID})
+	if err == nil && res.EventID != "" && res.EventID == v.changes[len(v.changes)-1].EventID {
+		v.member, v.changes, v.room = false, nil, nil
+	}
+	return err
 }
 
 // catchUpRoom waits, bounded, until the view has what had happened in the room
