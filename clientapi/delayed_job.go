@@ -106,7 +106,7 @@ func (s *Server) sendDelayed(ctx context.Context, e *userapi.DelayedEvent) (*use
 	proto, err := s.delayedProto(ctx, e)
 	if err == nil {
 		var sent *eventIDResponse
-		if sent, err = s.appendOne(ctx, e.RoomID, delayedRequestID(e.ID), api.InputEvent{Proto: proto}); err == nil {
+		if sent, err = s.appendOne(ctx, e.RoomID, delayedRequestID(e.ID), api.InputEvent{Proto: proto, DelayID: e.ID}); err == nil {
 			finish.EventID = sent.EventID
 			return finish, nil
 		}

@@ -82,6 +82,14 @@ func rooms(t *testing.T, s site, secret string) {
 	if got := alice.call(t, "GET", in+"/event/"+url.PathEscape(late), nil); dig(got.body, "content", "body") != "late" {
 		t.Errorf("alice sees %s", got.raw)
 	}
+	for _, path := range []string{"/event/" + url.PathEscape(late), "/messages?dir=b&limit=1"} {
+		if got := bob.call(t, "GET", in+path, nil); !strings.Contains(string(got.raw), `"org.matrix.msc4140.delay_id":"`+id+`"`) {
+			t.Errorf("bob does not know the event again that was delayed: %s", got.raw)
+		}
+		if got := alice.call(t, "GET", in+path, nil); strings.Contains(string(got.raw), "delay_id") {
+			t.Errorf("alice is told that bob's event was delayed: %s", got.raw)
+		}
+	}
 	alice.call(t, "POST", in+"/report/"+url.PathEscape(late), object{"reason": "too late"})
 	alice.refused(t, 404, "M_NOT_FOUND", "POST", in+"/report/$nothing", object{})
 

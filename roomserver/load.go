@@ -162,7 +162,7 @@ func stored(row *storage.Event) (*api.StoredEvent, error) {
 		name  string
 		value *string
 	}{{`,"replaces_state":"`, &e.ReplacesState}, {`,"hv":"`, &e.HistoryVisibility}, {`,"hv_before":"`, &e.HistoryVisibilityBefore},
-		{`,"device":"`, &e.Device}, {`,"txn_id":"`, &e.TxnID}} {
+		{`,"device":"`, &e.Device}, {`,"txn_id":"`, &e.TxnID}, {`,"delay_id":"`, &e.DelayID}} {
 		if *m.value, err = headerText(row.Output, m.name); err != nil {
 			return nil, fmt.Errorf("roomserver: %w: stored event %s: %w", errBroken, row.EventID, err)
 		}
@@ -171,7 +171,7 @@ func stored(row *storage.Event) (*api.StoredEvent, error) {
 }
 
 // headerText reads a member of an encoded api.OutputRecord whose value is text:
-// a page of history reads five of fifty headers, which is not worth decoding
+// a page of history reads six of fifty headers, which is not worth decoding
 // them. Within a text every quote stands behind a backslash, so what is found
 // is the member, and its value ends at the next quote without one.
 func headerText(header []byte, name string) (string, error) {

@@ -290,7 +290,7 @@ func testConflict(t *testing.T) {
 // one does not know or without those that it has added, is adopted as it is.
 func TestAdoptVersions(t *testing.T) {
 	const before = `{"v":1,"kind":"state","pos":{"p":0,"s":7},"room_id":"!r:test","room_version":"11","changes":[{"type":"m.room.member","state_key":"@a:test","event_id":"$a"`
-	ours := before + `,"membership":"join"}],"joined":2,"invited":0}`
+	ours := strings.Replace(before, `"changes"`, `"delay_id":"later","changes"`, 1) + `,"membership":"join"}],"joined":2,"invited":0}`
 	for _, c := range []struct {
 		logged string
 		same   bool
@@ -300,6 +300,7 @@ func TestAdoptVersions(t *testing.T) {
 		{before + `,"membership":"join"}],"joined":3,"invited":0,"knocked":1}`, false},
 		{before + `}],"joined":2,"invited":0}`, true},
 		{before + `}],"joined":3,"invited":0}`, false},
+		{before + `,"membership":"join"}],"joined":2,"invited":0,"delay_id":"another"}`, false},
 		{before + `,"membership":"leave"}],"joined":2,"invited":0}`, false},
 		{before + `},{"type":"m.room.member","state_key":"@b:test","event_id":"$b"}],"joined":2,"invited":0}`, false},
 	} {

@@ -12,7 +12,7 @@ const maxChanges = 400_000
 // newStaged makes what will be stored and published of an event.
 func (w *work) newStaged(f *full) *staged {
 	event := f.event
-	st := &staged{work: w, event: &api.StoredEvent{Event: event, Device: f.input.Device, TxnID: f.input.TxnID}}
+	st := &staged{work: w, event: &api.StoredEvent{Event: event, Device: f.input.Device, TxnID: f.input.TxnID, DelayID: f.input.DelayID}}
 	if f.stored != nil {
 		// Its JSON may have been redacted since it came as an outlier.
 		st.event.Event, st.event.RedactedBy = f.stored.event.Event, f.stored.event.RedactedBy
@@ -20,7 +20,7 @@ func (w *work) newStaged(f *full) *staged {
 	}
 	st.output = api.OutputRecord{V: 1, Kind: api.OutputEvent, RoomID: w.roomID, RoomVersion: string(w.version), EventID: event.EventID(),
 		Type: event.Type(), StateKey: event.StateKey(), Sender: event.Sender(), TS: event.OriginServerTS(), Origin: f.in.record.Origin,
-		Local: event.SenderServer() == w.s.serverName, Device: f.input.Device, TxnID: f.input.TxnID}
+		Local: event.SenderServer() == w.s.serverName, Device: f.input.Device, TxnID: f.input.TxnID, DelayID: f.input.DelayID}
 	return st
 }
 

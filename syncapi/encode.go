@@ -6,6 +6,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
+	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 )
 
 // appendString appends s as a JSON string. Bytes that are no UTF-8, which no
@@ -98,6 +99,9 @@ func (s *shown) appendUnsigned(dst []byte, ev *event) []byte {
 	if ev.TxnID != "" && ev.Device == s.deviceID && ev.Sender() == s.userID {
 		dst = append(dst, `,"transaction_id":`...)
 		dst = appendString(dst, ev.TxnID)
+	}
+	if ev.DelayID != "" && ev.Sender() == s.userID {
+		dst = appendString(appendKey(dst, roomapi.UnsignedDelayID), ev.DelayID)
 	}
 	if ev.ReplacesState != "" {
 		dst = append(dst, `,"replaces_state":`...)

@@ -233,3 +233,38 @@ func threadsOf(t *testing.T, m *model) {
 		t.Errorf("ignored: %v %+v", err, page.Chunk)
 	}
 }
+
+// TestDelayIDs: the sender of an event that was delayed is told by which ID it
+// was, on every device and by whatever it is read, and nobody else is.
+func TestDelayIDs(t *testing.T) { both(t, testDelayIDs) }
+
+func testDelayIDs(t *testing.T, m *model) {
+	m.create(testRoom, alice, bob)
+	since := map[string]string{}
+	for _, user := range []string{alice, bob} {
+		since[user] = m.sync(user, "").Next
+	}
+	id := m.send(sent{room: testRoom, sender: alice, typ: "m.room.message", content: `{"body":"late"}`, delayID: "later"})
+	m.settle()
+	for range 2 { // as it came, and as it is read again
+		for user, want := range map[string]string{alice: "later", bob: ""} {
+			var page struct {
+				Chunk []eventOf `json:"chunk"`
+			}
+			if err := m.get(m.s.messages, user, "dir=b&limit=1", map[string]string{"roomId": testRoom}, &page); err != nil {
+				t.Fatal(err)
+			}
+			slid := m.slide(user, "", `{"lists":{"all":{"range":[0,9],"timeline_limit":1}}}`).Rooms[testRoom].Timeline
+			for how, events := range map[string][]eventOf{
+				"sync":         m.sync(user, since[user], "device", "ANOTHER").Rooms.Join[testRoom].Timeline.Events,
+				"messages":     page.Chunk,
+				"sliding sync": slid,
+			} {
+				if len(events) != 1 || events[0].ID != id || events[0].Unsigned.DelayID != want {
+					t.Errorf("%s of %s: %+v", how, user, events)
+				}
+			}
+		}
+		m.restart()
+	}
+}

@@ -208,6 +208,7 @@ type sent struct {
 	content           string
 	redacts           string
 	device, txn       string
+	delayID           string
 }
 
 func stateKey(s string) *string { return &s }
@@ -235,9 +236,9 @@ func (m *model) send(e sent) string {
 	}
 	m.seqs[r.partition]++
 	pos := roomapi.Position{Partition: r.partition, Seq: m.seqs[r.partition]}
-	ev := fromStored(&roomapi.StoredEvent{Event: built, Position: pos, Device: e.device, TxnID: e.txn})
+	ev := fromStored(&roomapi.StoredEvent{Event: built, Position: pos, Device: e.device, TxnID: e.txn, DelayID: e.delayID})
 	rec := &roomapi.OutputRecord{V: 1, Kind: roomapi.OutputEvent, Position: pos, RoomID: e.room, RoomVersion: string(testVersion),
-		EventID: built.EventID(), Type: e.typ, StateKey: e.key, Sender: e.sender, TS: m.clock, Local: true, Device: e.device, TxnID: e.txn, Redacts: e.redacts}
+		EventID: built.EventID(), Type: e.typ, StateKey: e.key, Sender: e.sender, TS: m.clock, Local: true, Device: e.device, TxnID: e.txn, DelayID: e.delayID, Redacts: e.redacts}
 	if e.typ == "m.room.history_visibility" {
 		rec.HistoryVisibilityBefore = cmpOr(r.hv, "shared")
 		r.hv = string(gomatrixserverlib.HistoryVisibilityOf(built))
@@ -472,6 +473,7 @@ type eventOf struct {
 	Unsigned struct {
 		Membership string                    `json:"membership"`
 		Txn        string                    `json:"transaction_id"`
+		DelayID    string                    `json:"org.matrix.msc4140.delay_id"`
 		Prev       jsontext.Value            `json:"prev_content"`
 		Because    *eventOf                  `json:"redacted_because"`
 		Relations  map[string]jsontext.Value `json:"m.relations"`

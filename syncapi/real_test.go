@@ -72,7 +72,7 @@ func (r *realRooms) send(e sent) string {
 	if e.typ == "m.room.create" {
 		rec.RoomVersion = string(testVersion)
 	}
-	rec.Events = []roomapi.InputEvent{{Device: e.device, TxnID: e.txn,
+	rec.Events = []roomapi.InputEvent{{Device: e.device, TxnID: e.txn, DelayID: e.delayID,
 		Proto: &roomapi.Proto{Type: e.typ, StateKey: e.key, Sender: e.sender, Content: jsontext.Value(e.content), Redacts: e.redacts}}}
 	return r.submit(rec).EventIDs[0]
 }

@@ -41,7 +41,7 @@ func decodeRecord(rec *roomapi.OutputRecord, lines [][]byte) (*told, error) {
 		}
 		t.ev = &event{
 			StoredEvent: &roomapi.StoredEvent{
-				Event: parsed, Position: t.place(), ReplacesState: rec.ReplacesState, Device: rec.Device, TxnID: rec.TxnID,
+				Event: parsed, Position: t.place(), ReplacesState: rec.ReplacesState, Device: rec.Device, TxnID: rec.TxnID, DelayID: rec.DelayID,
 				HistoryVisibility: rec.HistoryVisibility, SoftFailed: rec.SoftFailed,
 			},
 			limited: rec.Limited, hvBefore: rec.HistoryVisibilityBefore, memberBefore: rec.MembershipBefore,

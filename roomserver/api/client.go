@@ -11,7 +11,8 @@ import (
 // ClientForm says for whom events are made ready, so that they can be put into
 // an answer as they are.
 type ClientForm struct {
-	// UserID and DeviceID are the reader's, who is shown its own transaction IDs.
+	// UserID and DeviceID are the reader's, who is shown its own transaction IDs and
+	// delayed events.
 	UserID, DeviceID string
 	// Now is the time for which ages are told, in milliseconds.
 	Now int64
@@ -69,8 +70,17 @@ func (f *ClientForm) appendUnsigned(dst []byte, e *StoredEvent, redactions map[s
 		dst = append(dst, `,"transaction_id":`...)
 		dst = appendQuoted(dst, e.TxnID)
 	}
+	if e.DelayID != "" && e.Sender() == f.UserID {
+		dst = append(append(dst, `,"`...), UnsignedDelayID+`":`...)
+		dst = appendQuoted(dst, e.DelayID)
+	}
 	return append(dst, '}')
 }
+
+// UnsignedDelayID is where unsigned has the ID of the delayed event that an event
+// was: for its sender, on whatever device.
+// spec: MSC4140
+const UnsignedDelayID = "org.matrix.msc4140.delay_id"
 
 // appendQuoted appends s as a JSON string; what is not UTF-8 is replaced, which
 // no ID that was accepted holds.

@@ -44,7 +44,7 @@ func TestRenderMembers(t *testing.T) {
 
 func TestRender(t *testing.T) {
 	plain, whole := memberEvent(t, "join"), memberEvent(t, "leave")
-	whole.ReplacesState, whole.RedactedBy, whole.Device, whole.TxnID = "$join", "$by", "D", "t1"
+	whole.ReplacesState, whole.RedactedBy, whole.Device, whole.TxnID, whole.DelayID = "$join", "$by", "D", "t1", "later"
 	redaction := memberEvent(t, "ban")
 	show := func(id, membership, unsigned string) string {
 		return fmt.Sprintf(`{"content":{"membership":%q},"event_id":%q,"origin_server_ts":5,"room_id":"!r:d","sender":"@a:d","state_key":"@a:d","type":"m.room.member"%s}`,
@@ -55,8 +55,8 @@ func TestRender(t *testing.T) {
 		form ClientForm
 		want string // unsigned of whole, behind its age
 	}{
-		"the sender's device": {ClientForm{UserID: "@a:d", DeviceID: "D", Now: 7}, `{"age":2,"replaces_state":"$join","redacted_because":` + because + `,"transaction_id":"t1"}`},
-		"another device":      {ClientForm{UserID: "@a:d", DeviceID: "E", Now: 7}, `{"age":2,"replaces_state":"$join","redacted_because":` + because + `}`},
+		"the sender's device": {ClientForm{UserID: "@a:d", DeviceID: "D", Now: 7}, `{"age":2,"replaces_state":"$join","redacted_because":` + because + `,"transaction_id":"t1","org.matrix.msc4140.delay_id":"later"}`},
+		"another device":      {ClientForm{UserID: "@a:d", DeviceID: "E", Now: 7}, `{"age":2,"replaces_state":"$join","redacted_because":` + because + `,"org.matrix.msc4140.delay_id":"later"}`},
 		"another user":        {ClientForm{UserID: "@b:d", DeviceID: "D", Now: 7}, `{"age":2,"replaces_state":"$join","redacted_because":` + because + `}`},
 		"a clock set back":    {ClientForm{Now: 1}, `{"age":0,"replaces_state":"$join","redacted_because":` + because + `}`},
 	} {

@@ -99,6 +99,8 @@ type InputEvent struct {
 	// Device and TxnID are the sending client's, for unsigned.transaction_id.
 	Device string `json:"device,omitzero"`
 	TxnID  string `json:"txn_id,omitzero"`
+	// DelayID names the delayed event that it was, for the same purpose.
+	DelayID string `json:"delay_id,omitzero"`
 	// Expect must hold in the current state right before the event, or the
 	// record is refused with the errcode given.
 	Expect []Expectation `json:"expect,omitzero"`

@@ -52,6 +52,9 @@ type OutputRecord struct {
 	// Device and TxnID are the sending client's.
 	Device string `json:"device,omitzero"`
 	TxnID  string `json:"txn_id,omitzero"`
+	// DelayID names the delayed event that it was. Records of before v0.2.0 do not
+	// have it.
+	DelayID string `json:"delay_id,omitzero"`
 	// Changes of the current state that came with it.
 	Changes []StateChange `json:"changes,omitzero"`
 	// ReplacesState is the event that a state event replaced in the state
@@ -114,6 +117,9 @@ type StateChange struct {
 // ForgetMissing drops from another record what r, which may be an older
 // version's, has not got only because it was added to the format since.
 func (r *OutputRecord) ForgetMissing(from *OutputRecord) {
+	if r.DelayID == "" {
+		from.DelayID = ""
+	}
 	if len(r.Changes) != len(from.Changes) {
 		return
 	}

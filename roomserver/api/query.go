@@ -41,6 +41,8 @@ type StoredEvent struct {
 	ReplacesState string
 	// Device and TxnID are the sending client's, for unsigned.transaction_id.
 	Device, TxnID string
+	// DelayID names the delayed event that it was, for unsigned too.
+	DelayID string
 	// HistoryVisibility in force right after the event.
 	HistoryVisibility string
 	// HistoryVisibilityBefore it, where it is itself an m.room.history_visibility.

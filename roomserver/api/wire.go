@@ -19,6 +19,7 @@ type storedWire struct {
 	Replaces   string                        `json:"replaces,omitzero"`
 	Device     string                        `json:"device,omitzero"`
 	TxnID      string                        `json:"txn,omitzero"`
+	DelayID    string                        `json:"delay,omitzero"`
 	HV         string                        `json:"hv,omitzero"`
 	HVBefore   string                        `json:"hv_before,omitzero"`
 	Rejected   bool                          `json:"rejected,omitzero"`
@@ -31,7 +32,7 @@ type storedWire struct {
 func (e *StoredEvent) MarshalJSONTo(to *jsontext.Encoder) error {
 	return json.MarshalEncode(to, &storedWire{
 		JSON: e.JSON(), EventID: e.EventID(), Version: e.Version(), Position: e.Position, Replaces: e.ReplacesState,
-		Device: e.Device, TxnID: e.TxnID, HV: e.HistoryVisibility, HVBefore: e.HistoryVisibilityBefore,
+		Device: e.Device, TxnID: e.TxnID, DelayID: e.DelayID, HV: e.HistoryVisibility, HVBefore: e.HistoryVisibilityBefore,
 		Rejected: e.Rejected, SoftFailed: e.SoftFailed, Outlier: e.Outlier, RedactedBy: e.RedactedBy,
 	})
 }
@@ -47,7 +48,7 @@ func (e *StoredEvent) UnmarshalJSONFrom(from *jsontext.Decoder) error {
 		return fmt.Errorf("event %s: %w", w.EventID, err)
 	}
 	*e = StoredEvent{
-		Event: event, Position: w.Position, ReplacesState: w.Replaces, Device: w.Device, TxnID: w.TxnID,
+		Event: event, Position: w.Position, ReplacesState: w.Replaces, Device: w.Device, TxnID: w.TxnID, DelayID: w.DelayID,
 		HistoryVisibility: w.HV, HistoryVisibilityBefore: w.HVBefore,
 		Rejected: w.Rejected, SoftFailed: w.SoftFailed, Outlier: w.Outlier, RedactedBy: w.RedactedBy,
 	}
