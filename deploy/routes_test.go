@@ -107,6 +107,7 @@ func TestSpacesOfRoles(t *testing.T) {
 		"/_matrix/key/v2/server":                                      "federation-api",
 		"/_matrix/client/v1/rooms/x/relations/y/m.thread/m.room.a?b":  "sync-api",
 		"/_matrix/client/v3/keys/changes?from=a&to=b":                 "sync-api",
+		"/_matrix/client/v3/notifications?limit=1":                    "sync-api",
 		"/_matrix/client/v3/keys/query":                               "client-api",
 		"/_matrix/client/v4/syncs":                                    "client-api",
 		"/_matrix/client/unstable/orgxmatrix.simplified_msc3575/sync": "client-api",

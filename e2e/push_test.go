@@ -143,6 +143,46 @@ func push(t *testing.T, s site) {
 	if list, _ := alice.call(t, "GET", "/pushers", nil).body["pushers"].([]any); len(list) != 0 {
 		t.Errorf("after the removal: %v", list)
 	}
+	notifications(t, s, alice, bob)
+}
+
+// notifications: who has no pusher either finds what has notified it, with what the
+// rules said then, also of another instance and after a restart.
+func notifications(t *testing.T, s site, alice, bob *user) {
+	room := bob.createRoom(t, object{"preset": "public_chat"})
+	in := "/rooms/" + url.PathEscape(room)
+	alice.join(t, room)
+	loud := bob.send(t, room, "n1", "loud")
+	mute := "/pushrules/global/override/" + url.PathEscape(room)
+	alice.call(t, "PUT", mute, object{"conditions": []object{{"kind": "event_match", "key": "room_id", "pattern": room}}, "actions": []string{}})
+	bob.send(t, room, "n2", "muted")
+	alice.call(t, "DELETE", mute, nil)
+	named := bob.call(t, "PUT", in+"/send/m.room.message/n3", object{"msgtype": "m.text", "body": "you", "m.mentions": object{"user_ids": []string{alice.id}}}).str("event_id")
+	expect := func(what, query string, want ...string) (next string) {
+		t.Helper()
+		for range 2 { // of any instance
+			a := alice.call(t, "GET", "/notifications?"+query, nil)
+			var got []string
+			for _, n := range list(a.body["notifications"]) {
+				if dig(n, "room_id") == room {
+					got = append(got, fmt.Sprint(dig(n, "event", "event_id"), " ", len(list(dig(n, "actions"))), " ", dig(n, "read")))
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: %v, not %v", what, got, want)
+			}
+			next = a.str("next_token")
+		}
+		return next
+	}
+	expect("unread", "limit=50", named+" 3 false", loud+" 2 false")
+	expect("highlights", "only=highlight&limit=50", named+" 3 false")
+	alice.call(t, "POST", in+"/receipt/m.read/"+url.PathEscape(loud), object{"thread_id": "main"})
+	restartRole(t, s, "sync-api")
+	next := expect("a page", "limit=1", named+" 3 false")
+	expect("the next page", "limit=1&from="+url.QueryEscape(next), loud+" 2 true")
+	bob.call(t, "PUT", in+"/redact/"+url.PathEscape(named)+"/n4", object{})
+	expect("redacted", "limit=50", loud+" 2 true")
 }
 
 // restartRole kills all instances of a role, or the one server, and starts them again.

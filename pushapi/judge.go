@@ -30,7 +30,7 @@ func (j *judge) of(ctx context.Context, u *person) (*pushrules.Verdict, error) {
 	j.s.metrics.judged.Inc()
 	return u.rules.set.Judge(ctx, j.subject, &pushrules.Surroundings{
 		UserID:      u.id,
-		Members:     func() int64 { return j.joined },
+		Members:     func(context.Context) (int64, error) { return j.joined, nil },
 		DisplayName: func(ctx context.Context) (string, error) { return j.displayName(ctx, u.id) },
 		MayNotify:   j.mayNotify,
 	})

@@ -86,6 +86,11 @@
 // What is purged is dropped from memory and rows (purged.go). Receipts keep where their
 // events stood; of unread notices it is asked, once for each purge, which are left.
 //
+// What has notified a user (past.go) is not kept: it is what the rooms' timelines
+// hold, gone back through in the order of positions, as the push rules judge it that
+// the user-api says were in force when it was sent. So it is the same on every
+// instance, and costs those who ask.
+//
 // What a lazily loading device was sent is known to the instance that sent it;
 // another sends members again.
 //

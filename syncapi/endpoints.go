@@ -17,6 +17,7 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 	const v1, v3 = "/_matrix/client/v1", "/_matrix/client/v3"
 	return []httpapi.Endpoint{
 		get(v3+"/sync", httpapi.Guest, s.sync),
+		get(v3+"/notifications", httpapi.User, s.notifications),
 		get(v3+"/keys/changes", httpapi.User, s.keysChanges),
 		post("/_matrix/client/v4/sync", s.sliding),
 		post("/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", s.slidingDraft),

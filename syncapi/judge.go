@@ -15,10 +15,10 @@ type judging func(ctx context.Context, ev *event) (notify, highlight bool, err e
 func (s *Server) judgeByRules(u *user, r *room) judging {
 	rules := u.ruleset()
 	in := &pushrules.Surroundings{
-		Members: func() int64 {
+		Members: func(context.Context) (int64, error) {
 			r.mu.RLock()
 			defer r.mu.RUnlock()
-			return int64(r.joined)
+			return int64(r.joined), nil
 		},
 		DisplayName: func(ctx context.Context) (string, error) { return s.displayName(ctx, u.id, r) },
 		MayNotify: func(ctx context.Context, sender, key string) (bool, error) {
@@ -46,26 +46,40 @@ func (u *user) ruleset() *pushrules.Ruleset {
 
 // displayName is the user's name in the room.
 func (s *Server) displayName(ctx context.Context, userID string, r *room) (string, error) {
-	key := gomatrixserverlib.StateKey{Type: typeMember, StateKey: userID}
-	state, err := s.stateNow(ctx, r, key)
-	if err != nil || state[key] == nil {
-		return "", err
+	state, err := s.stateNow(ctx, r, gomatrixserverlib.StateKey{Type: typeMember, StateKey: userID})
+	return state.displayName(userID), err
+}
+
+func (state stateMap) displayName(userID string) string {
+	ev := state[gomatrixserverlib.StateKey{Type: typeMember, StateKey: userID}]
+	if ev == nil {
+		return ""
 	}
-	name, _ := member(state[key].Content(), "displayname")
+	name, _ := member(ev.Content(), "displayname")
 	text, _ := property.Text(name)
-	return text, nil
+	return text
 }
 
 // mayNotify tells whether the sender has the power level for a kind of
 // notification, such as room.
 func (s *Server) mayNotify(ctx context.Context, r *room, sender, key string) (bool, error) {
-	state, err := s.stateNow(ctx, r, gomatrixserverlib.StateKey{Type: "m.room.create"}, gomatrixserverlib.StateKey{Type: "m.room.power_levels"})
+	state, err := s.stateNow(ctx, r, powerKeys()...)
 	if err != nil {
 		return false, err
 	}
+	return state.mayNotify(sender, key), nil
+}
+
+// powerKeys are the entries of the state that say who may do what.
+func powerKeys() []gomatrixserverlib.StateKey {
+	return []gomatrixserverlib.StateKey{{Type: "m.room.create"}, {Type: "m.room.power_levels"}}
+}
+
+// mayNotify decides it by a state that has powerKeys.
+func (state stateMap) mayNotify(sender, key string) bool {
 	create := state[gomatrixserverlib.StateKey{Type: "m.room.create"}]
 	if create == nil {
-		return false, nil
+		return false
 	}
 	var levels *gomatrixserverlib.Event
 	if ev := state[gomatrixserverlib.StateKey{Type: "m.room.power_levels"}]; ev != nil {
@@ -73,7 +87,7 @@ func (s *Server) mayNotify(ctx context.Context, r *room, sender, key string) (bo
 	}
 	p, err := gomatrixserverlib.NewPowerLevels(create.Version(), create.Event, levels)
 	if err != nil {
-		return false, nil // levels that cannot be read give nobody the power
+		return false // levels that cannot be read give nobody the power
 	}
-	return p.UserLevel(sender) >= p.Notification(key), nil
+	return p.UserLevel(sender) >= p.Notification(key)
 }

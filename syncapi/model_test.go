@@ -66,7 +66,9 @@ type model struct {
 	order    map[string][]string  // the IDs of a room's events
 	asked    map[string]int       // queries by name
 	clock    int64
-	inboxes  *inboxes
+	// past are push rules that users had before.
+	past    map[string][]userapi.PastRules
+	inboxes *inboxes
 	// statements counts those of the last instance that was started.
 	statements func() int64
 }
@@ -111,7 +113,7 @@ func newModelOn(t testing.TB, real bool, instances int) *model {
 	m := &model{
 		instances: instances,
 		t:         t, dir: t.TempDir(), db: "sync.db", seqs: make([]int64, roomapi.DefaultPartitions), userSeqs: make([]int64, userapi.UserOutputPartitions),
-		rooms: map[string]*modelRoom{}, account: map[string]map[string]map[string]jsontext.Value{}, asked: map[string]int{}, order: map[string][]string{}, clock: 1_700_000_000_000,
+		past: map[string][]userapi.PastRules{}, rooms: map[string]*modelRoom{}, account: map[string]map[string]map[string]jsontext.Value{}, asked: map[string]int{}, order: map[string][]string{}, clock: 1_700_000_000_000,
 	}
 	log, err := eventlog.OpenEmbedded(context.Background(), filepath.Join(m.dir, "log.db"), eventlog.EmbeddedOptions{})
 	if err != nil {
@@ -558,6 +560,11 @@ func (m *model) serve() {
 	userapi.Resync.Serve(m.calls, m.resync)
 	m.serveDevices()
 	userapi.QueryAccountData.Serve(m.calls, m.accountData)
+	userapi.QueryPastRules.Serve(m.calls, func(_ context.Context, r *userapi.PastRulesRequest) (*userapi.PastRulesResponse, error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return &userapi.PastRulesResponse{Rules: slices.Clone(m.past[r.UserID])}, nil
+	})
 	userapi.QueryPresence.Serve(m.calls, func(context.Context, *userapi.PresenceRequest) (*userapi.PresenceResponse, error) {
 		return &userapi.PresenceResponse{}, nil
 	})

@@ -1,6 +1,7 @@
 package userapi
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -42,6 +43,7 @@ func (s *Server) registerData(srv *rpc.Server) {
 	api.PutReceipts.Serve(srv, s.putReceipts)
 	api.QueryReceipts.Serve(srv, s.queryReceipts)
 	api.ChangePushRule.Serve(srv, s.changePushRule)
+	api.QueryPastRules.Serve(srv, s.queryPastRules)
 	api.Forget.Serve(srv, s.forget)
 	api.QueryForgotten.Serve(srv, s.queryForgotten)
 	api.QueryGuests.Serve(srv, s.queryGuests)
@@ -269,6 +271,10 @@ func (s *Server) changePushRule(ctx context.Context, r *api.ChangePushRuleReques
 		if err != nil {
 			return err
 		}
+		before, err := rules.Content()
+		if err != nil {
+			return err
+		}
 		if r.Change == api.RuleCopy {
 			if !rules.CopyRoom(r.Before, r.Rule.ID) {
 				return nil
@@ -280,10 +286,20 @@ func (s *Server) changePushRule(ctx context.Context, r *api.ChangePushRuleReques
 		if err != nil {
 			return err
 		}
-		res, err = s.storeAccountData(ctx, tx, r.UserID, "", typePushRules, content)
-		return err
+		if bytes.Equal(before, content) {
+			return nil
+		}
+		if res, err = s.storeAccountData(ctx, tx, r.UserID, "", typePushRules, content); err != nil {
+			return err
+		}
+		return s.db.PutPastRules(ctx, tx, r.UserID, res.Seq, s.now().UnixMilli(), before)
 	})
 	return &res, err
+}
+
+func (s *Server) queryPastRules(ctx context.Context, r *api.PastRulesRequest) (*api.PastRulesResponse, error) {
+	rules, err := s.db.PastRules(ctx, r.UserID)
+	return &api.PastRulesResponse{Rules: rules}, err
 }
 
 func changeRule(rules *pushrules.Rules, r *api.ChangePushRuleRequest) error {

@@ -5,9 +5,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/pushrules"
 	"github.com/matrix-org/dendrite/userapi/api"
 	"github.com/matrix-org/dendrite/userapi/storage"
 )
@@ -215,6 +217,52 @@ func TestTagsTogether(t *testing.T) {
 		data, err := a.queryAccountData(t.Context(), &api.AccountDataRequest{UserID: alice, RoomIDs: []string{"!r"}, Types: []string{typeTag}})
 		if n := strings.Count(string(data.Data["!r"][typeTag]), "u."); err != nil || n != 2*each {
 			t.Errorf("%d tags of %d, %v", n, 2*each, err)
+		}
+	})
+}
+
+// TestPastRules: the push rules that a user had stay, the last ones, and change
+// nothing where nothing was changed.
+func TestPastRules(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		s := w.server()
+		w.signUp(s, alice)
+		at := time.UnixMilli(1_700_000_000_000)
+		s.now = func() time.Time { return at }
+		enable := func(on bool) {
+			t.Helper()
+			at = at.Add(time.Second)
+			_, err := s.changePushRule(t.Context(), &api.ChangePushRuleRequest{UserID: alice, Kind: "underride", Change: api.RuleEnable,
+				Rule: pushrules.Rule{ID: ".m.rule.message", Enabled: on}})
+			w.check(err)
+		}
+		past := func() []api.PastRules {
+			t.Helper()
+			res, err := s.queryPastRules(t.Context(), &api.PastRulesRequest{UserID: alice})
+			w.check(err)
+			return res.Rules
+		}
+		enable(true) // as it is
+		if got := past(); len(got) != 0 {
+			t.Errorf("nothing has changed, and %v stays", got)
+		}
+		off := func(p api.PastRules) bool {
+			return strings.Contains(string(p.Content), `{"rule_id":".m.rule.message","default":true,"enabled":false`)
+		}
+		enable(false)
+		enable(true)
+		got := past()
+		if len(got) != 2 || off(got[0]) || !off(got[1]) || got[0].UntilTS != at.Add(-time.Second).UnixMilli() || got[1].UntilTS != at.UnixMilli() {
+			t.Fatalf("past rules are %v", got)
+		}
+		for i := range 30 {
+			enable(i%2 == 1)
+		}
+		if got := past(); len(got) != 20 || got[19].UntilTS != at.UnixMilli() || !off(got[19]) || off(got[18]) {
+			t.Errorf("of many there stay %d", len(got))
+		}
+		if other, err := s.queryPastRules(t.Context(), &api.PastRulesRequest{UserID: bob}); err != nil || len(other.Rules) != 0 {
+			t.Errorf("another has %v, %v", other, err)
 		}
 	})
 }

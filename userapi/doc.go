@@ -26,6 +26,9 @@
 // the changes that tell of them; the row of the request that sent them makes its
 // retries do nothing. Keys of other servers' users are not here.
 //
+// Of push rules the last ones of a user stay when they are replaced, with the time
+// until which they were in force: for who tells what notified the user.
+//
 // Pushers (pushers.go) are rows that end with the session that made them; each change
 // tells all that the user has then. Of a pushkey only one user has a pusher, unless it
 // is asked for otherwise: who sets one takes a turn by the key.

@@ -24,7 +24,7 @@ type Verdict struct {
 type Surroundings struct {
 	// UserID is whose rules they are, where they serve several users.
 	UserID      string
-	Members     func() int64
+	Members     func(context.Context) (int64, error)
 	DisplayName func(context.Context) (string, error)
 	// MayNotify tells whether a sender has the power for a kind of notification.
 	MayNotify func(ctx context.Context, sender, key string) (bool, error)
@@ -78,7 +78,8 @@ func (c *condition) holds(ctx context.Context, s *Subject, in *Surroundings) (bo
 		array := s.valueAt(c.key, c.path)
 		return len(array) > 0 && contains(array, c.valueOf(in)), nil
 	case "room_member_count":
-		return c.counts(in.Members()), nil
+		members, err := in.Members(ctx)
+		return err == nil && c.counts(members), err
 	case "contains_display_name":
 		return named(ctx, s, in)
 	case "sender_notification_permission":

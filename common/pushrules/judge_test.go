@@ -26,7 +26,7 @@ func testEvent(t testing.TB, typ, sender string, stateKey *string, content strin
 func TestConditions(t *testing.T) {
 	ev := testEvent(t, "m.room.message", alice, nil, `{"body":"Hello, exciting triple-whammy Bob","msgtype":"m.text","m.mentions":{"user_ids":["@bob:test"],"room":true},"a.b":{"n":3,"z":null}}`)
 	in := &Surroundings{
-		Members:     func() int64 { return 2 },
+		Members:     func(context.Context) (int64, error) { return 2, nil },
 		DisplayName: func(context.Context) (string, error) { return "bob", nil },
 		MayNotify: func(_ context.Context, sender, key string) (bool, error) {
 			return sender == alice && key == "room", nil
@@ -94,7 +94,7 @@ func FuzzRules(f *testing.F) {
 	f.Add(`{"global":{"override":[{"rule_id":"x","conditions":[{"kind":"event_match","key":"content.body","pattern":"a*b?"},{"kind":"room_member_count","is":"<3"}],"actions":["notify",{"set_tweak":"highlight"}]}]}}`)
 	ev := testEvent(f, "m.room.message", alice, nil, `{"body":"x","m.mentions":{"user_ids":[]}}`)
 	in := &Surroundings{
-		Members:     func() int64 { return 2 },
+		Members:     func(context.Context) (int64, error) { return 2, nil },
 		DisplayName: func(context.Context) (string, error) { return "bob", nil },
 		MayNotify:   func(context.Context, string, string) (bool, error) { return true, nil },
 	}
@@ -162,7 +162,7 @@ func testDefaultVerdicts(t *testing.T, set *Ruleset) {
 		{"call", "m.call.invite", nil, `{}`, 3, `["notify",{"set_tweak":"sound","value":"ring"}]`},
 		{"topic", "m.room.topic", &empty, `{"topic":"x"}`, 2, `[]`},
 	} {
-		in := &Surroundings{UserID: bob, Members: func() int64 { return c.members }, MayNotify: func(context.Context, string, string) (bool, error) { return true, nil }}
+		in := &Surroundings{UserID: bob, Members: func(context.Context) (int64, error) { return c.members, nil }, MayNotify: func(context.Context, string, string) (bool, error) { return true, nil }}
 		v, err := set.Judge(t.Context(), NewSubject(testEvent(t, c.typ, alice, c.stateKey, c.content)), in)
 		if err != nil {
 			t.Fatal(err)

@@ -25,6 +25,9 @@ var (
 	PutReceipts = rpc.NewMethod[PutReceiptsRequest, WriteResponse](Service, "put_receipts")
 	// ChangePushRule changes a user's push rules.
 	ChangePushRule = rpc.NewMethod[ChangePushRuleRequest, WriteResponse](Service, "change_push_rule")
+	// QueryPastRules returns the push rules that a user had before, for who tells
+	// what they said of an event then.
+	QueryPastRules = rpc.NewMethod[PastRulesRequest, PastRulesResponse](Service, "past_push_rules").Harmless()
 	// SetTyping notes that a user types, or no longer does.
 	SetTyping = rpc.NewMethod[SetTypingRequest, struct{}](Service, "set_typing")
 	// SetPresence sets a user's presence.
@@ -92,6 +95,19 @@ type ChangePushRuleRequest struct {
 	Before, After string
 	// Rule has the ID, and what the change needs of the rest.
 	Rule pushrules.Rule
+}
+
+// PastRulesRequest names a user.
+type PastRulesRequest struct{ UserID string }
+
+// PastRulesResponse holds the last of them, oldest first.
+type PastRulesResponse struct{ Rules []PastRules }
+
+// PastRules is the content of m.push_rules that a user had until a time, in
+// milliseconds.
+type PastRules struct {
+	UntilTS int64
+	Content jsontext.Value
 }
 
 // SetTypingRequest says whether a user types in a room.
