@@ -150,6 +150,7 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 		s.callEndpoints(),
 		s.delayedEndpoints(),
 		s.retentionEndpoints(),
+		s.threadEndpoints(),
 	} {
 		all = append(all, s.reporting(list)...)
 	}

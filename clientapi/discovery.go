@@ -47,6 +47,7 @@ func (s *Server) getVersions(*httpapi.Request) (any, error) {
 			"org.matrix.msc3814":            true, // dehydrated devices
 			"org.matrix.msc4069":            true, // profiles that change quietly
 			msc4140:                         !s.config.DelayedEvents.Disabled,
+			"org.matrix.msc4306":            !s.config.ThreadSubscriptions.Disabled,
 			"org.matrix.msc4155":            true, // invites told apart by inviter
 			msc1763:                         s.retention != nil,
 			"org.matrix.msc4143":            len(s.config.Calls.LiveKitServiceURLs) > 0,

@@ -9,6 +9,7 @@ import (
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/httpapi"
+	"github.com/matrix-org/dendrite/common/pushrules"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
@@ -70,7 +71,7 @@ func (w *fullWorld) start() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.users, err = userapi.New(ctx, userapi.Deps{ServerName: "test", Log: log, DB: users, Caller: w.caller, Logger: quiet()}); err != nil {
+	if w.users, err = userapi.New(ctx, userapi.Deps{PushRules: pushrules.Features{ThreadSubscriptions: true}, ServerName: "test", Log: log, DB: users, Caller: w.caller, Logger: quiet()}); err != nil {
 		t.Fatal(err)
 	}
 	roomServer.Register(w.caller)

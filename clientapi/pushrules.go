@@ -33,7 +33,7 @@ func (s *Server) pushRules(r *httpapi.Request) (*pushrules.Rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pushrules.Load(content, r.Device.UserID)
+	return pushrules.Load(content, r.Device.UserID, pushrules.Features{ThreadSubscriptions: !s.config.ThreadSubscriptions.Disabled})
 }
 
 // getPushRules serves GET /pushrules/.

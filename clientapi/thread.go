@@ -12,6 +12,8 @@ import (
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
 
+const relThread = "m.thread"
+
 // relation is what an event's content says of another event.
 type relation struct {
 	RelatesTo struct {
@@ -33,11 +35,11 @@ func relationTo(content jsontext.Value) (is relation) {
 // none of these and may have a thread. Other events cost one look at their bytes.
 // spec: client-server-api §validation-of-mthread-relationships
 func (s *Server) checkThread(ctx context.Context, d *httpapi.Device, roomID string, content jsontext.Value) error {
-	if !bytes.Contains(content, []byte("m.thread")) {
+	if !bytes.Contains(content, []byte(relThread)) {
 		return nil
 	}
 	is := relationTo(content).RelatesTo
-	if is.RelType != "m.thread" || is.EventID == "" {
+	if is.RelType != relThread || is.EventID == "" {
 		return nil
 	}
 	res, err := api.QueryEvents.Call(ctx, s.caller, &api.EventsRequest{RoomID: roomID, EventIDs: []string{is.EventID}, Viewer: d.UserID})

@@ -40,4 +40,53 @@ func slidingSync(t *testing.T, s site) {
 		}
 	}
 	anna.refused(t, 400, "M_UNKNOWN_POS", "POST", path+"?pos="+url.QueryEscape(pos), ask)
+	threads(t, anna, bert, room, path)
+}
+
+// threads: one user subscribes to a thread and leaves it; any process tells so, and
+// counts accordingly.
+func threads(t *testing.T, anna, bert *user, room, path string) {
+	const unstable, extension = "/_matrix/client/unstable", "io.element.msc4308.thread_subscriptions"
+	ask := object{"lists": object{"all": object{"ranges": [][]int{{0, 19}}, "timeline_limit": 1}}, "extensions": object{extension: object{"enabled": true}}}
+	root, n := anna.send(t, room, "root", "root"), 0
+	reply := func() string {
+		t.Helper()
+		n++
+		return anna.call(t, "PUT", fmt.Sprintf("/rooms/%s/send/m.room.message/reply%d", url.PathEscape(room), n),
+			object{"msgtype": "m.text", "body": "reply", "m.relates_to": object{"rel_type": "m.thread", "event_id": root}}).str("event_id")
+	}
+	at := unstable + "/io.element.msc4306/rooms/" + url.PathEscape(room) + "/thread/" + url.PathEscape(root) + "/subscription"
+	first := bert.call(t, "POST", path, ask)
+	bert.refused(t, 404, "M_NOT_FOUND", "GET", at, nil)
+	old := reply()
+	bert.call(t, "PUT", at, object{"automatic": old})
+	next := bert.call(t, "POST", path+"?timeout=10000&pos="+url.QueryEscape(first.str("pos")), ask)
+	for dig(next.body, "extensions", extension) == nil { // it was the reply that came
+		next = bert.call(t, "POST", path+"?timeout=10000&pos="+url.QueryEscape(next.str("pos")), ask)
+	}
+	if dig(next.body, "extensions", extension, "subscribed", room, root, "automatic") != true || dig(bert.call(t, "GET", at, nil).body, "automatic") != true {
+		t.Errorf("subscribed: %s", next.raw)
+	}
+	bert.call(t, "DELETE", at, nil)
+	bert.refused(t, 409, "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION", "PUT", at, object{"automatic": old})
+	next = bert.call(t, "POST", path+"?timeout=10000&pos="+url.QueryEscape(next.str("pos")), ask)
+	if dig(next.body, "extensions", extension, "unsubscribed", room, root) == nil {
+		t.Errorf("unsubscribed: %s", next.raw)
+	}
+	if all := bert.call(t, "GET", unstable+"/io.element.msc4308/thread_subscriptions?dir=b", nil); dig(all.body, "unsubscribed", room, root, "bump_stamp") == nil {
+		t.Errorf("all: %s", all.raw)
+	}
+	unread := func(what string, want float64) {
+		t.Helper()
+		bert.call(t, "POST", "/rooms/"+url.PathEscape(room)+"/receipt/m.read/"+url.PathEscape(anna.send(t, room, what, what)), object{})
+		reply()
+		for range 2 {
+			if got := dig(bert.syncOnce(t, "", "0").body, "rooms", "join", room, "unread_notifications", "notification_count"); got != want {
+				t.Errorf("%s: %v messages are unread, not %v", what, got, want)
+			}
+		}
+	}
+	unread("left", 0)
+	bert.call(t, "PUT", at, object{})
+	unread("returned", 1)
 }

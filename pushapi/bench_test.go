@@ -23,7 +23,7 @@ func BenchmarkJudge(b *testing.B) {
 	const members = 10_000
 	for i := range members {
 		id := fmt.Sprintf("@user%d:test", i)
-		rules, err := pushrules.Load(nil, id)
+		rules, err := pushrules.Load(nil, id, pushrules.Features{ThreadSubscriptions: true})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -31,7 +31,7 @@ func BenchmarkJudge(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		s.people.put(&userapi.PushedUser{UserID: id, Pushers: []userapi.Pusher{{ID: id}}, Data: map[string]jsontext.Value{typePushRules: content}})
+		s.people.put(&userapi.PushedUser{UserID: id, Pushers: []userapi.Pusher{{ID: id}}, Data: map[string]jsontext.Value{typePushRules: content}}, nil)
 	}
 	if n := len(s.people.rules); n != 1 {
 		b.Errorf("%d sets of rules are in memory", n)

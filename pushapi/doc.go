@@ -16,7 +16,7 @@
 // People (people.go): every instance knows all users who have pushers, with their
 // rules, compiled once for all who have the same. It asks for them when it starts
 // and then follows user.output. Nothing else is known of anybody: who has no pusher
-// costs nothing.
+// costs nothing. What people have said of threads (threads.go) is known by hashes.
 //
 // Judging (consume.go, judge.go): instances share the partitions of room.output by
 // lease. For its partitions an instance has in memory which people are in which

@@ -33,6 +33,9 @@ func (j *judge) of(ctx context.Context, u *person) (*pushrules.Verdict, error) {
 		Members:     func(context.Context) (int64, error) { return j.joined, nil },
 		DisplayName: func(ctx context.Context) (string, error) { return j.displayName(ctx, u.id) },
 		MayNotify:   j.mayNotify,
+		Subscription: func(_ context.Context, root string) (pushrules.Subscription, error) {
+			return u.threads.of(j.s.people.nameOf(j.event.RoomID(), root)), nil
+		},
 	})
 }
 

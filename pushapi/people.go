@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +36,7 @@ type person struct {
 	rules   *sharedRules
 	ignored map[string]struct{}
 	invites userapi.InviteRules
+	threads *threads
 }
 
 // sharedRules are the compiled rules of all who have the same. Where they name their
@@ -52,6 +54,8 @@ type people struct {
 	rules map[[sha256.Size]byte]*sharedRules
 	// fresh are those whose rooms the judging loop has not asked for.
 	fresh map[string]struct{}
+	// seed is what threads are named with in memory.
+	seed maphash.Seed
 	// applied has the last Seq of each partition of user.output; changed is closed
 	// and replaced when that moves.
 	applied []int64
@@ -61,7 +65,7 @@ type people struct {
 }
 
 func newPeople(partitions int) *people {
-	return &people{all: map[string]*person{}, rules: map[[sha256.Size]byte]*sharedRules{}, fresh: map[string]struct{}{},
+	return &people{all: map[string]*person{}, rules: map[[sha256.Size]byte]*sharedRules{}, fresh: map[string]struct{}{}, seed: maphash.MakeSeed(),
 		applied: make([]int64, partitions), changed: make(chan struct{}), known: make(chan struct{})}
 }
 
@@ -137,8 +141,9 @@ func (p *people) reach(ctx context.Context, partition int, seq int64) bool {
 	}
 }
 
-// put makes a person known as is told; without pushers it is forgotten.
-func (p *people) put(u *userapi.PushedUser) {
+// put makes a person known as is told, with what it has said of threads; without
+// pushers it is forgotten.
+func (p *people) put(u *userapi.PushedUser, said []userapi.ThreadOf) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.all[u.UserID]
@@ -149,7 +154,7 @@ func (p *people) put(u *userapi.PushedUser) {
 		delete(p.all, u.UserID)
 		return
 	}
-	next := &person{id: u.UserID, pushers: u.Pushers, rules: p.compile(u.UserID, u.Data[typePushRules])}
+	next := &person{id: u.UserID, pushers: u.Pushers, rules: p.compile(u.UserID, u.Data[typePushRules]), threads: p.threadsOf(said)}
 	for typ, content := range u.Data {
 		next.set(typ, content)
 	}
@@ -322,9 +327,13 @@ func (s *Server) askEverybody(ctx context.Context, from map[int]int64) error {
 		if len(page.Users) == 0 {
 			break
 		}
+		said, err := s.askThreads(ctx, page.Users)
+		if err != nil {
+			return err
+		}
 		for i := range page.Users {
 			after = page.Users[i].UserID
-			s.people.put(&page.Users[i])
+			s.people.put(&page.Users[i], said[after])
 			delete(gone, after)
 		}
 	}
@@ -389,6 +398,12 @@ func (s *Server) applyChange(ctx context.Context, partition int, value []byte) e
 		}
 	case userapi.ChangePushRules:
 		s.people.set(c.UserID, typePushRules, c.Content)
+	case userapi.ChangeThread:
+		is, err := userapi.ThreadStateOf(&c)
+		if err != nil {
+			return err
+		}
+		s.people.sayOf(&c, is.Subscribed)
 	case userapi.ChangeAccountData:
 		if c.RoomID == "" {
 			s.people.set(c.UserID, c.Type, c.Content)
@@ -410,6 +425,11 @@ func (s *Server) meet(ctx context.Context, userID string, list []userapi.Pusher)
 	if err != nil {
 		return err
 	}
-	s.people.put(&userapi.PushedUser{UserID: userID, Pushers: list, Data: data.Data[""]})
+	u := userapi.PushedUser{UserID: userID, Pushers: list, Data: data.Data[""]}
+	said, err := s.askThreads(ctx, []userapi.PushedUser{u})
+	if err != nil {
+		return err
+	}
+	s.people.put(&u, said[userID])
 	return nil
 }

@@ -100,6 +100,53 @@ func testRulesAreFollowed(t *testing.T, w *world) {
 	w.expect("a", one, two, three, four, unheard, five, six)
 }
 
+// TestThreads: who has said something of threads is notified of those that it is
+// subscribed to, by what was said before the server started, and since.
+func TestThreads(t *testing.T) { engines(t, testThreads) }
+
+func testThreads(t *testing.T, w *world) {
+	w.create(alice, bob, carol)
+	const one, two = "$one", "$two"
+	say := func(s *Server, user, root string, subscribed bool) {
+		t.Helper()
+		c, err := userapi.ChangeOfThread(user, room, root, userapi.ThreadState{Subscribed: subscribed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.mu.Lock()
+		res := w.change(c)
+		w.threads = append(slices.DeleteFunc(w.threads, func(o userapi.ThreadOf) bool { return o.UserID == user && o.ThreadID == root }),
+			userapi.ThreadOf{UserID: user, RoomID: room, ThreadID: root, Subscribed: subscribed, Seq: res.Seq})
+		w.mu.Unlock()
+		if s != nil {
+			s.people.reach(t.Context(), res.Partition, res.Seq)
+		}
+	}
+	in := func(root string) string {
+		return w.send(room, "m.room.message", bob, nil, `{"body":"x","m.relates_to":{"rel_type":"m.thread","event_id":"`+root+`"}}`)
+	}
+	say(nil, alice, one, true)
+	s, stop := w.server()
+	w.pusher(s, alice, "a", "")
+	w.pusher(s, carol, "c", "")
+	first, other := in(one), in(two)
+	w.expect("c", first, other) // has never said anything
+	w.expect("a", first)
+	say(s, alice, two, true)
+	say(s, alice, one, false)
+	w.message(room, alice, "mine")
+	in(one)
+	second := in(two)
+	w.expect("a", first, second)
+	stop()
+	say(nil, alice, one, true)
+	s, _ = w.server()
+	say(s, alice, two, false)
+	in(two)
+	third := in(one)
+	w.expect("a", first, second, third)
+}
+
 // TestNothingToTell: events that were redacted or read before they could be told are
 // not told, nor those that the user may not see.
 func TestNothingToTell(t *testing.T) { engines(t, testNothingToTell) }

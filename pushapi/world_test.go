@@ -55,6 +55,7 @@ type world struct {
 	state    map[string]map[gomatrixserverlib.StateKey]*roomapi.StoredEvent
 	pushers  map[string][]userapi.Pusher
 	data     map[string]map[string]jsontext.Value
+	threads  []userapi.ThreadOf
 	unread   syncapi.UnreadResponse
 	read     map[string]bool // events
 	asked    map[string]int
@@ -247,6 +248,17 @@ func (w *world) others() *rpc.Server {
 		p.ID, p.SetTS = fmt.Sprint("pusher", w.made), 5000
 		return w.setPushers(r.UserID, append(slices.Clone(w.pushers[r.UserID]), p)), nil
 	})
+	userapi.QueryThreadsOf.Serve(srv, func(_ context.Context, r *userapi.ThreadsOfRequest) (*userapi.ThreadsOfResponse, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		res := &userapi.ThreadsOfResponse{}
+		for _, t := range w.threads {
+			if slices.Contains(r.UserIDs, t.UserID) {
+				res.Threads = append(res.Threads, t)
+			}
+		}
+		return res, nil
+	})
 	directoryapi.QueryJoined.Serve(srv, w.queryJoined)
 	roomapi.QueryEvents.Serve(srv, w.queryEvents)
 	roomapi.QueryState.Serve(srv, w.queryState)
@@ -268,7 +280,7 @@ func (w *world) dataOf(userID string) map[string]jsontext.Value {
 		out[typ] = content
 	}
 	if out[typePushRules] == nil {
-		rules, err := pushrules.Load(nil, userID)
+		rules, err := pushrules.Load(nil, userID, pushrules.Features{ThreadSubscriptions: true})
 		if err != nil {
 			panic(err)
 		}

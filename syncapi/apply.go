@@ -140,6 +140,8 @@ func (a *application) user(ctx context.Context, s *source, c *userapi.UserChange
 		if c.Receipt != nil {
 			a.receipt(s, c)
 		}
+	case userapi.ChangeThread:
+		return a.thread(c)
 	case userapi.ChangeForget:
 		return a.forget(ctx, s, c)
 	case userapi.ChangeDeviceKeys:

@@ -86,6 +86,9 @@
 // What is purged is dropped from memory and rows (purged.go). Receipts keep where their
 // events stood; of unread notices it is asked, once for each purge, which are left.
 //
+// What a user has said of threads (thread_subscriptions.go) is asked for when rules
+// or a client need it, and then kept with the user as user.output tells.
+//
 // What has notified a user (past.go) is not kept: it is what the rooms' timelines
 // hold, gone back through in the order of positions, as the push rules judge it that
 // the user-api says were in force when it was sent. So it is the same on every

@@ -15,7 +15,7 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 		return httpapi.Endpoint{Method: http.MethodPost, Path: path, Access: httpapi.User, Handler: h}
 	}
 	const v1, v3 = "/_matrix/client/v1", "/_matrix/client/v3"
-	return []httpapi.Endpoint{
+	list := []httpapi.Endpoint{
 		get(v3+"/sync", httpapi.Guest, s.sync),
 		get(v3+"/notifications", httpapi.User, s.notifications),
 		get(v3+"/keys/changes", httpapi.User, s.keysChanges),
@@ -34,4 +34,8 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 		get(v1+"/rooms/{roomId}/threads", httpapi.User, s.threads),
 		get(v1+"/rooms/{roomId}/timestamp_to_event", httpapi.User, s.timestampToEvent),
 	}
+	if !s.noThreads {
+		list = append(list, get("/_matrix/client/unstable/io.element.msc4308/thread_subscriptions", httpapi.User, s.threadSubscriptions))
+	}
+	return list
 }

@@ -24,6 +24,9 @@ func (s *Server) judgeByRules(u *user, r *room) judging {
 		MayNotify: func(ctx context.Context, sender, key string) (bool, error) {
 			return s.mayNotify(ctx, r, sender, key)
 		},
+		Subscription: func(ctx context.Context, root string) (pushrules.Subscription, error) {
+			return s.subscription(ctx, u, threadKey{r.id, root})
+		},
 	}
 	return func(ctx context.Context, ev *event) (notify, highlight bool, err error) {
 		verdict, err := rules.Judge(ctx, pushrules.NewSubject(ev), in)

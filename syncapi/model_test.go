@@ -67,7 +67,9 @@ type model struct {
 	asked    map[string]int       // queries by name
 	clock    int64
 	// past are push rules that users had before.
-	past    map[string][]userapi.PastRules
+	past map[string][]userapi.PastRules
+	// threads are what users have said of threads, last last.
+	threads map[string][]userapi.ThreadSubscription
 	inboxes *inboxes
 	// statements counts those of the last instance that was started.
 	statements func() int64
@@ -113,7 +115,7 @@ func newModelOn(t testing.TB, real bool, instances int) *model {
 	m := &model{
 		instances: instances,
 		t:         t, dir: t.TempDir(), db: "sync.db", seqs: make([]int64, roomapi.DefaultPartitions), userSeqs: make([]int64, userapi.UserOutputPartitions),
-		past: map[string][]userapi.PastRules{}, rooms: map[string]*modelRoom{}, account: map[string]map[string]map[string]jsontext.Value{}, asked: map[string]int{}, order: map[string][]string{}, clock: 1_700_000_000_000,
+		past: map[string][]userapi.PastRules{}, threads: map[string][]userapi.ThreadSubscription{}, rooms: map[string]*modelRoom{}, account: map[string]map[string]map[string]jsontext.Value{}, asked: map[string]int{}, order: map[string][]string{}, clock: 1_700_000_000_000,
 	}
 	log, err := eventlog.OpenEmbedded(context.Background(), filepath.Join(m.dir, "log.db"), eventlog.EmbeddedOptions{})
 	if err != nil {
@@ -338,6 +340,9 @@ func (m *model) publishChange(p int, c userapi.UserChange) {
 			m.account[c.UserID][c.RoomID] = map[string]jsontext.Value{}
 		}
 		m.account[c.UserID][c.RoomID][c.Type] = c.Content
+	}
+	if c.Kind == userapi.ChangeThread && !c.Again {
+		m.putThread(&c)
 	}
 	value, err := json.Marshal(&c)
 	if err != nil {
@@ -565,6 +570,7 @@ func (m *model) serve() {
 		defer m.mu.Unlock()
 		return &userapi.PastRulesResponse{Rules: slices.Clone(m.past[r.UserID])}, nil
 	})
+	userapi.QueryThreadSubscriptions.Serve(m.calls, m.queryThreads)
 	userapi.QueryPresence.Serve(m.calls, func(context.Context, *userapi.PresenceRequest) (*userapi.PresenceResponse, error) {
 		return &userapi.PresenceResponse{}, nil
 	})

@@ -63,7 +63,7 @@ func (m *model) notified(user, query string) []string {
 // defaultRules gives a user the default rules, changed.
 func (m *model) defaultRules(user string, change func(*pushrules.Rules) error) jsontext.Value {
 	m.t.Helper()
-	rules, err := pushrules.Load(nil, user)
+	rules, err := pushrules.Load(nil, user, pushrules.Features{ThreadSubscriptions: true})
 	if err == nil && change != nil {
 		err = change(rules)
 	}

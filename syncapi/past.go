@@ -29,6 +29,8 @@ type past struct {
 	rules  []userapi.PastRules
 	judged []*pushrules.Ruleset
 	cut    *vector
+	// threads has how the user's subscriptions have changed; nil: not needed yet.
+	threads map[threadKey][]userapi.ThreadChange
 }
 
 // pastStream is a stretch of a room's timeline: from a join of the user's on, or

@@ -6,6 +6,7 @@ import (
 	"github.com/matrix-org/dendrite/common/pushrules"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
+	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
 // maxCounted is up to how many members a room has now for those to be counted that
@@ -94,7 +95,38 @@ func (p *past) around(st *pastStream, ev *event) *pushrules.Surroundings {
 			state, err := then(ctx, powerKeys()...)
 			return err == nil && state.mayNotify(sender, key), err
 		},
+		Subscription: func(ctx context.Context, root string) (pushrules.Subscription, error) {
+			return p.subscription(ctx, threadKey{st.room.id, root}, ev.OriginServerTS())
+		},
 	}
+}
+
+// subscription is what the user had to do with a thread at a time.
+func (p *past) subscription(ctx context.Context, thread threadKey, ts int64) (pushrules.Subscription, error) {
+	if p.threads == nil {
+		list, err := p.s.askThreads(ctx, &userapi.ThreadSubscriptionsRequest{UserID: p.u.id})
+		if err != nil {
+			return 0, err
+		}
+		p.threads = map[threadKey][]userapi.ThreadChange{}
+		for i := range list {
+			t := &list[i]
+			p.threads[threadKey{t.RoomID, t.ThreadID}] = t.Past
+		}
+	}
+	is := pushrules.NoSubscriptions
+	for key, changes := range p.threads {
+		for _, c := range changes {
+			switch {
+			case c.TS > ts:
+			case key == thread && c.Subscribed:
+				is = pushrules.Subscribed
+			case key == thread || is == pushrules.NoSubscriptions:
+				is = pushrules.Unsubscribed
+			}
+		}
+	}
+	return is, nil
 }
 
 // members is how many members a room had right after an event. They are counted

@@ -15,7 +15,7 @@ import (
 func (m *model) keep(c userapi.UserChange) {
 	m.current = slices.DeleteFunc(m.current, func(o userapi.UserChange) bool {
 		return o.UserID == c.UserID && o.Kind == c.Kind && o.RoomID == c.RoomID && o.Type == c.Type &&
-			(o.Receipt == nil || o.Receipt.ThreadID == c.Receipt.ThreadID)
+			(c.Kind != userapi.ChangeThread || o.EventID == c.EventID) && (o.Receipt == nil || o.Receipt.ThreadID == c.Receipt.ThreadID)
 	})
 	m.current = append(m.current, c)
 }
@@ -32,7 +32,7 @@ func (m *model) resync(_ context.Context, r *userapi.ResyncRequest) (*userapi.Wr
 	res := &userapi.WriteResponse{Partition: r.Partition, Seq: m.userSeqs[r.Partition]}
 	for _, c := range m.current {
 		if eventlog.PartitionFor(c.UserID, len(m.userSeqs)) == r.Partition {
-			c.Again = c.Kind == userapi.ChangeForget
+			c.Again = c.Kind == userapi.ChangeForget || c.Kind == userapi.ChangeThread
 			m.publishChange(r.Partition, c)
 		}
 	}

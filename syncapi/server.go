@@ -34,7 +34,9 @@ type Deps struct {
 	// it can be built again from the log.
 	DB     *sqldb.DB
 	Caller rpc.Caller
-	Logger *logrus.Entry
+	// NoThreadSubscriptions says that users cannot subscribe to threads.
+	NoThreadSubscriptions bool
+	Logger                *logrus.Entry
 	// Partitions is the number of partitions of room.output; 0 means the default.
 	Partitions int
 	// LeaseTTL is about how long a partition's rows are not written when the
@@ -53,6 +55,8 @@ type Server struct {
 	now    func() time.Time
 	// retention is nil where events do not expire.
 	retention *retention.Rules
+	// noThreads says that users cannot subscribe to threads.
+	noThreads bool
 	// judge prepares how a user's push rules judge events of a room.
 	judge func(*user, *room) judging
 
@@ -105,7 +109,7 @@ func New(ctx context.Context, d Deps) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		caller: d.Caller, log: d.Logger, view: v, feed: feed, now: time.Now, retention: retention.New(d.Retention),
+		caller: d.Caller, log: d.Logger, view: v, feed: feed, now: time.Now, retention: retention.New(d.Retention), noThreads: d.NoThreadSubscriptions,
 		maxTimeout: c.MaxTimeout, maxLag: c.MaxLag, unfiltered: newFilter(filters.None()), filters: newFilterCache(),
 		sent:  &sentMembers{devices: map[string]*sentDevice{}},
 		conns: newConnections(), lazily: lazily,

@@ -23,17 +23,20 @@ type extension struct {
 	// belongs to an answer.
 	append func(x *slidingAnswer, ctx context.Context, body []byte, ask *extensionAsk) ([]byte, bool, error)
 	always bool
+	// off tells that the server does not have it; nil: it does.
+	off func(*Server) bool
 }
 
 // extensionTable has the extensions that are served. Its rows have numbers by
 // their place, which stored connections have: new ones go to the end.
 func extensionTable() []extension {
 	return []extension{
-		{"account_data", (*slidingAnswer).appendAccountExtension, false}, // MSC3959
-		{"receipts", (*slidingAnswer).appendReceiptsExtension, false},    // MSC3960
-		{"typing", (*slidingAnswer).appendTypingExtension, false},        // MSC3961
-		{"e2ee", (*slidingAnswer).appendEncryptionExtension, true},       // MSC3884
-		{"to_device", (*slidingAnswer).appendToDeviceExtension, true},    // MSC3885
+		{"account_data", (*slidingAnswer).appendAccountExtension, false, nil}, // MSC3959
+		{"receipts", (*slidingAnswer).appendReceiptsExtension, false, nil},    // MSC3960
+		{"typing", (*slidingAnswer).appendTypingExtension, false, nil},        // MSC3961
+		{"e2ee", (*slidingAnswer).appendEncryptionExtension, true, nil},       // MSC3884
+		{"to_device", (*slidingAnswer).appendToDeviceExtension, true, nil},    // MSC3885
+		{"io.element.msc4308.thread_subscriptions", (*slidingAnswer).appendSubscriptionsExtension, false, func(s *Server) bool { return s.noThreads }},
 	}
 }
 
@@ -69,7 +72,7 @@ func (x *slidingAnswer) appendExtensions(ctx context.Context, body []byte) ([]by
 		if len(ask.Lists)+len(ask.Rooms) > maxExtensionNames {
 			return nil, matrixerror.InvalidParam("The extension %s names too many lists and rooms", e.name)
 		}
-		if !ask.Enabled {
+		if !ask.Enabled || e.off != nil && e.off(x.s) {
 			x.extensions &^= bit
 			continue
 		}

@@ -47,6 +47,7 @@ type slidOf struct {
 				Changed []string `json:"changed"`
 			} `json:"device_lists"`
 		} `json:"e2ee"`
+		Threads  toldSubscriptions `json:"io.element.msc4308.thread_subscriptions"`
 		ToDevice struct {
 			Next   string    `json:"next_batch"`
 			Events []eventOf `json:"events"`

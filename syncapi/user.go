@@ -53,8 +53,12 @@ type user struct {
 	// direct are the rooms that m.direct names; tags are those of rooms. What is in
 	// them is replaced, not changed.
 	direct map[string]struct{}
-	tags   map[string]map[string]struct{}
-	wake   chan struct{}
+	// threads is what the user has said of threads; nil: it was not needed yet.
+	// loadingThreads is held by who asks for it, before mu.
+	threads        *subscriptions
+	loadingThreads sync.Mutex
+	tags           map[string]map[string]struct{}
+	wake           chan struct{}
 }
 
 // membership is a user's membership of a room through time.

@@ -117,7 +117,7 @@ func (s *Server) queryAccountData(ctx context.Context, r *api.AccountDataRequest
 	}
 	wanted := (r.RoomIDs == nil || slices.Contains(r.RoomIDs, "")) && (r.Types == nil || slices.Contains(r.Types, typePushRules))
 	if wanted {
-		loaded, err := pushrules.Load(data[""][typePushRules], r.UserID)
+		loaded, err := pushrules.Load(data[""][typePushRules], r.UserID, s.features)
 		if err != nil {
 			return nil, err
 		}
@@ -267,7 +267,7 @@ func (s *Server) changePushRule(ctx context.Context, r *api.ChangePushRuleReques
 		if err != nil {
 			return err
 		}
-		rules, err := pushrules.Load(stored, r.UserID)
+		rules, err := pushrules.Load(stored, r.UserID, s.features)
 		if err != nil {
 			return err
 		}

@@ -29,6 +29,10 @@
 // Of push rules the last ones of a user stay when they are replaced, with the time
 // until which they were in force: for who tells what notified the user.
 //
+// Subscriptions to threads (threads.go) are rows that stay when they end, with the
+// place in the room at which they did: what came before does not begin them again,
+// unless the user does. Each row has the Seq of its last change.
+//
 // Pushers (pushers.go) are rows that end with the session that made them; each change
 // tells all that the user has then. Of a pushkey only one user has a pusher, unless it
 // is asked for otherwise: who sets one takes a turn by the key.

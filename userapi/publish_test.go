@@ -86,6 +86,8 @@ func TestResync(t *testing.T) {
 				w.check(err)
 				_, err = s.forget(t.Context(), &api.ForgetRequest{UserID: alice, RoomID: "!old", EventID: "$left"})
 				w.check(err)
+				_, err = w.subscribe(s, "$t", api.ThreadState{Subscribed: true}, 0)
+				w.check(err)
 				last := w.putData(s, alice, "kept", `{"n":1}`)
 				c.damage(w, s)
 				want := last.Seq + 1
@@ -93,7 +95,7 @@ func TestResync(t *testing.T) {
 					want = 101
 				}
 				stop := w.run(s)
-				all := w.publishedUpTo(want + 7)[c.skip:]
+				all := w.publishedUpTo(want + 8)[c.skip:]
 				kinds := ""
 				for i, change := range all {
 					if change.Seq != want+int64(i) {
@@ -101,11 +103,11 @@ func TestResync(t *testing.T) {
 					}
 					kinds += string(change.Kind) + change.Type + " "
 				}
-				if kinds != "resync devices profile account_datakept push_rulesm.push_rules receiptm.read forget resynced " {
+				if kinds != "resync devices thread profile account_datakept push_rulesm.push_rules receiptm.read forget resynced " {
 					t.Error(kinds)
 				}
 				next := w.putData(s, alice, "kept", `{"n":2}`)
-				if next.Seq != want+8 {
+				if next.Seq != want+9 {
 					t.Errorf("the next change is %d", next.Seq)
 				}
 				w.publishedUpTo(next.Seq)

@@ -13,6 +13,7 @@ import (
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/lease"
+	"github.com/matrix-org/dendrite/common/pushrules"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/userapi/api"
@@ -23,6 +24,8 @@ import (
 // Partitions and what says what zero means.
 type Deps struct {
 	Config config.UserAPI
+	// PushRules says which default rules there are.
+	PushRules pushrules.Features
 	// NoPresence keeps none: everybody is offline.
 	NoPresence bool
 	// WrongPasswords is how many wrong passwords an account bears from
@@ -45,6 +48,7 @@ type Deps struct {
 // Server is the user-api role.
 type Server struct {
 	noPresence bool
+	features   pushrules.Features
 	config     config.UserAPI
 	serverName string
 	log        eventlog.Log
@@ -82,6 +86,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	s := &Server{
 		config:     deps.Config,
 		noPresence: deps.NoPresence,
+		features:   deps.PushRules,
 		maxInbox:   maxInbox,
 		serverName: deps.ServerName,
 		log:        deps.Log,
@@ -160,6 +165,7 @@ func (s *Server) Register(srv *rpc.Server) {
 	s.registerData(srv)
 	s.registerKeys(srv)
 	s.registerPushers(srv)
+	s.registerThreads(srv)
 }
 
 // Run publishes changes and consumes activity until ctx is done, then hands its

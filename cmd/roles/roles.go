@@ -11,6 +11,7 @@ import (
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/httpapi"
+	"github.com/matrix-org/dendrite/common/pushrules"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/directoryapi"
@@ -82,7 +83,7 @@ func table() []spec {
 	return []spec{
 		roomServer,
 		{"user-api", userapiapi.Service, false, "userapi", true, 5 * time.Millisecond, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
-			return userapi.New(ctx, userapi.Deps{Config: w.config.UserAPI, NoPresence: !w.config.Presence.Enabled, WrongPasswords: w.config.RateLimiting.WrongPasswords(), ServerName: w.config.Global.ServerName,
+			return userapi.New(ctx, userapi.Deps{Config: w.config.UserAPI, PushRules: pushrules.Features{ThreadSubscriptions: !w.config.ClientAPI.ThreadSubscriptions.Disabled}, NoPresence: !w.config.Presence.Enabled, WrongPasswords: w.config.RateLimiting.WrongPasswords(), ServerName: w.config.Global.ServerName,
 				Log: w.log, DB: db, Caller: w.caller, Logger: w.logger, Metrics: w.metrics})
 		}},
 		{"directory-api", directoryapiapi.Service, false, "directoryapi", true, 5 * time.Millisecond, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
@@ -90,7 +91,7 @@ func table() []spec {
 				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
 		{"sync-api", syncapiapi.Service, true, "syncapi", false, 15 * time.Millisecond, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
-			return syncapi.New(ctx, syncapi.Deps{Config: w.config.SyncAPI, Retention: w.config.Retention, ServerName: w.config.Global.ServerName,
+			return syncapi.New(ctx, syncapi.Deps{Config: w.config.SyncAPI, Retention: w.config.Retention, NoThreadSubscriptions: w.config.ClientAPI.ThreadSubscriptions.Disabled, ServerName: w.config.Global.ServerName,
 				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
 		{"client-api", "", true, "", false, 6 * time.Millisecond, func(ctx context.Context, w *world, _ *sqldb.DB) (Role, error) {

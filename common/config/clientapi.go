@@ -19,11 +19,20 @@ type ClientAPI struct {
 	PublicRoomsRequireAuth bool `yaml:"public_rooms_require_auth"`
 	// DelayedEvents bounds events that are sent later.
 	DelayedEvents DelayedEvents `yaml:"delayed_events"`
+	// ThreadSubscriptions are what users say of threads.
+	ThreadSubscriptions ThreadSubscriptions `yaml:"thread_subscriptions"`
 	// SearchAllUsers lets users find everybody who has an account here, not only
 	// those they share a room with and those in rooms that are open to all.
 	SearchAllUsers bool `yaml:"search_all_users"`
 	// Calls is what clients need to call each other.
 	Calls Calls `yaml:"calls"`
+}
+
+// ThreadSubscriptions is the part thread_subscriptions of client_api: users
+// subscribe to threads of which they are to be notified (MSC4306).
+type ThreadSubscriptions struct {
+	// Disabled refuses them, and takes the push rules about them away.
+	Disabled bool `yaml:"disabled"`
 }
 
 // Writer bounds the writing to room.input.

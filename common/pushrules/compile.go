@@ -32,18 +32,24 @@ type compiled struct {
 
 // condition is one of a rule's; the members that its kind has no use for are zero.
 type condition struct {
-	kind    string
-	key     string
-	path    []string
-	literal string         // event_match without wildcards, but of the body
-	pattern *regexp.Regexp // event_match otherwise
-	value   jsontext.Value // event_property_is, event_property_contains
-	compare string         // room_member_count
-	count   int64
-	never   bool // what is not understood matches nothing
+	kind       string
+	key        string
+	path       []string
+	literal    string         // event_match without wildcards, but of the body
+	pattern    *regexp.Regexp // event_match otherwise
+	value      jsontext.Value // event_property_is, event_property_contains
+	compare    string         // room_member_count
+	count      int64
+	subscribed bool // io.element.msc4306.thread_subscription
+	never      bool // what is not understood matches nothing
 	// self says that literal, or value, is the ID of whoever's rules these are.
 	self bool
 }
+
+// threadSubscription is the kind of conditions on whether the user is subscribed to
+// the thread that an event is in.
+// spec: MSC4306 §new-push-rules
+const threadSubscription = "io.element.msc4306.thread_subscription"
 
 // ruleSource is a push rule as it stands in m.push_rules.
 type ruleSource struct {
@@ -51,11 +57,12 @@ type ruleSource struct {
 	Enabled    *bool  `json:"enabled"`
 	Pattern    string `json:"pattern"`
 	Conditions []struct {
-		Kind    string         `json:"kind"`
-		Key     string         `json:"key"`
-		Pattern *string        `json:"pattern"`
-		Value   jsontext.Value `json:"value"`
-		Is      string         `json:"is"`
+		Kind       string         `json:"kind"`
+		Key        string         `json:"key"`
+		Pattern    *string        `json:"pattern"`
+		Value      jsontext.Value `json:"value"`
+		Is         string         `json:"is"`
+		Subscribed *bool          `json:"subscribed"`
 	} `json:"conditions"`
 	Actions []jsontext.Value `json:"actions"`
 }
@@ -78,11 +85,12 @@ func CompileFor(content jsontext.Value, userID string) (set *Ruleset, shared boo
 func compile(content jsontext.Value, userID string) (out *Ruleset, general int) {
 	var doc struct {
 		Global struct {
-			Override  []ruleSource `json:"override"`
-			Content   []ruleSource `json:"content"`
-			Room      []ruleSource `json:"room"`
-			Sender    []ruleSource `json:"sender"`
-			Underride []ruleSource `json:"underride"`
+			Override    []ruleSource `json:"override"`
+			Content     []ruleSource `json:"content"`
+			PostContent []ruleSource `json:"postcontent"`
+			Room        []ruleSource `json:"room"`
+			Sender      []ruleSource `json:"sender"`
+			Underride   []ruleSource `json:"underride"`
 		} `json:"global"`
 	}
 	out = &Ruleset{}
@@ -93,7 +101,7 @@ func compile(content jsontext.Value, userID string) (out *Ruleset, general int) 
 	for _, kind := range []struct {
 		name  string
 		rules []ruleSource
-	}{{"override", g.Override}, {"content", g.Content}, {"room", g.Room}, {"sender", g.Sender}, {"underride", g.Underride}} {
+	}{{"override", g.Override}, {"content", g.Content}, {kindPostContent, g.PostContent}, {"room", g.Room}, {"sender", g.Sender}, {"underride", g.Underride}} {
 		for i := range kind.rules {
 			src := &kind.rules[i]
 			if src.Enabled != nil && !*src.Enabled || len(out.rules) == maxCompiled {
@@ -133,6 +141,9 @@ func (src *ruleSource) compile(kind string) compiled {
 				out.setValue(c.Value)
 			case "room_member_count":
 				out.setCount(c.Is)
+			case threadSubscription:
+				out.never = c.Subscribed == nil
+				out.subscribed = !out.never && *c.Subscribed
 			}
 			r.conditions = append(r.conditions, out)
 		}

@@ -27,4 +27,14 @@ const defaults = `{
  {"rule_id":".m.rule.encrypted","default":true,"enabled":true,"conditions":[{"kind":"event_match","key":"type","pattern":"m.room.encrypted"}],"actions":["notify"]}
 ]}`
 
+// threadDefaults are those where users can subscribe to threads, of a kind of their
+// own. The kind comes between those for contents and those for rooms: what mentions
+// the user notifies in any thread, and a room that is muted has threads that are not.
+// spec: MSC4306 §new-push-rules
+const threadDefaults = `{
+"postcontent": [
+ {"rule_id":".io.element.msc4306.rule.unsubscribed_thread","default":true,"enabled":true,"conditions":[{"kind":"io.element.msc4306.thread_subscription","subscribed":false}],"actions":[]},
+ {"rule_id":".io.element.msc4306.rule.subscribed_thread","default":true,"enabled":true,"conditions":[{"kind":"io.element.msc4306.thread_subscription","subscribed":true}],"actions":["notify",{"set_tweak":"sound","value":"default"}]}
+]}`
+
 func defaultsOf(userID string) string { return strings.ReplaceAll(defaults, `"USER"`, quote(userID)) }

@@ -28,7 +28,20 @@ type Surroundings struct {
 	DisplayName func(context.Context) (string, error)
 	// MayNotify tells whether a sender has the power for a kind of notification.
 	MayNotify func(ctx context.Context, sender, key string) (bool, error)
+	// Subscription tells whether the user is subscribed to a thread of the room.
+	Subscription func(ctx context.Context, root string) (Subscription, error)
 }
+
+// Subscription is what a user has to do with a thread.
+type Subscription int
+
+const (
+	// NoSubscriptions is of users who have never been subscribed to any thread:
+	// their clients may not know of that, and rules about it do not hold.
+	NoSubscriptions Subscription = iota
+	Subscribed
+	Unsubscribed
+)
 
 // Judge finds the first rule that matches an event, and what it says. Of events
 // that no rule matches nobody is notified.
@@ -82,6 +95,8 @@ func (c *condition) holds(ctx context.Context, s *Subject, in *Surroundings) (bo
 		return err == nil && c.counts(members), err
 	case "contains_display_name":
 		return named(ctx, s, in)
+	case threadSubscription:
+		return c.subscription(ctx, s, in)
 	case "sender_notification_permission":
 		return in.MayNotify(ctx, s.event.Sender(), c.key)
 	}
@@ -119,6 +134,20 @@ func named(ctx context.Context, s *Subject, in *Surroundings) (bool, error) {
 		return false, err
 	}
 	return regexp.MatchString(asWord(regexp.QuoteMeta(name)), body[:min(len(body), maxBody)])
+}
+
+// subscription tells whether the event is in a thread to which the user is
+// subscribed, or is not.
+func (c *condition) subscription(ctx context.Context, s *Subject, in *Surroundings) (bool, error) {
+	root := s.thread()
+	if root == "" {
+		return false, nil
+	}
+	is, err := in.Subscription(ctx, root)
+	if c.subscribed {
+		return is == Subscribed, err
+	}
+	return is == Unsubscribed, err
 }
 
 func (c *condition) counts(members int64) bool {

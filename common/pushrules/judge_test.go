@@ -94,9 +94,10 @@ func FuzzRules(f *testing.F) {
 	f.Add(`{"global":{"override":[{"rule_id":"x","conditions":[{"kind":"event_match","key":"content.body","pattern":"a*b?"},{"kind":"room_member_count","is":"<3"}],"actions":["notify",{"set_tweak":"highlight"}]}]}}`)
 	ev := testEvent(f, "m.room.message", alice, nil, `{"body":"x","m.mentions":{"user_ids":[]}}`)
 	in := &Surroundings{
-		Members:     func(context.Context) (int64, error) { return 2, nil },
-		DisplayName: func(context.Context) (string, error) { return "bob", nil },
-		MayNotify:   func(context.Context, string, string) (bool, error) { return true, nil },
+		Members:      func(context.Context) (int64, error) { return 2, nil },
+		DisplayName:  func(context.Context) (string, error) { return "bob", nil },
+		MayNotify:    func(context.Context, string, string) (bool, error) { return true, nil },
+		Subscription: func(context.Context, string) (Subscription, error) { return Subscribed, nil },
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if _, err := Compile(jsontext.Value(text)).Judge(context.Background(), NewSubject(ev), in); err != nil {
@@ -108,7 +109,7 @@ func FuzzRules(f *testing.F) {
 // TestDefaultVerdicts: what users who have changed nothing are told of.
 // spec: client-server-api §predefined-rules
 func TestDefaultVerdicts(t *testing.T) {
-	rules, err := Load(nil, bob)
+	rules, err := Load(nil, bob, Features{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +117,7 @@ func TestDefaultVerdicts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	another, err := Load(nil, alice)
+	another, err := Load(nil, alice, Features{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,6 +188,54 @@ func TestNotShared(t *testing.T) {
 	} {
 		if _, shared := CompileFor(jsontext.Value(`{"global":{`+kinds+`}}`), alice); shared {
 			t.Errorf("%s: shared", kinds)
+		}
+	}
+}
+
+// TestThreadVerdicts: what is in a thread notifies those who are subscribed to it,
+// also in a room that is muted, and nobody who is not, but for mentions; where
+// nothing was ever said of threads, all is as elsewhere.
+func TestThreadVerdicts(t *testing.T) {
+	const inThread = `,"m.relates_to":{"rel_type":"m.thread","event_id":"$root"}`
+	const named = `,"m.mentions":{"user_ids":["@bob:test"]}`
+	for _, muted := range []bool{false, true} {
+		rules, err := Load(nil, bob, Features{ThreadSubscriptions: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if muted {
+			if err := rules.Put("room", "", "", Rule{ID: "!a:test", Actions: []jsontext.Value{}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		content, err := rules.Content()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			more           string
+			is             Subscription
+			notify, inMute bool
+		}{
+			{"", Subscribed, true, false}, {"", Unsubscribed, true, false},
+			{inThread, NoSubscriptions, true, false}, {inThread, Subscribed, true, true}, {inThread, Unsubscribed, false, false},
+			{inThread + named, Unsubscribed, true, true},
+			{`,"m.relates_to":{"rel_type":"m.reference","event_id":"$root"}`, Unsubscribed, true, false},
+		} {
+			in := &Surroundings{Members: func(context.Context) (int64, error) { return 3, nil }, Subscription: func(_ context.Context, root string) (Subscription, error) {
+				if root != "$root" {
+					t.Errorf("it is asked about the thread of %s", root)
+				}
+				return c.is, nil
+			}}
+			want := c.notify
+			if muted {
+				want = c.inMute
+			}
+			got, err := Compile(content).Judge(t.Context(), NewSubject(testEvent(t, "m.room.message", alice, nil, `{"body":"x"`+c.more+`}`)), in)
+			if err != nil || got.Notify != want {
+				t.Errorf("muted %v, %+v: %+v, %v", muted, c, got, err)
+			}
 		}
 	}
 }

@@ -30,11 +30,14 @@ type Rule struct {
 
 // ruleset holds the rules of each kind in the order in which they are tried.
 type ruleset struct {
-	Override  []Rule `json:"override"`
-	Content   []Rule `json:"content"`
-	Room      []Rule `json:"room"`
-	Sender    []Rule `json:"sender"`
-	Underride []Rule `json:"underride"`
+	Override []Rule `json:"override"`
+	Content  []Rule `json:"content"`
+	// PostContent holds default rules only, and none unless there are Features of
+	// that kind.
+	PostContent []Rule `json:"postcontent,omitzero"`
+	Room        []Rule `json:"room"`
+	Sender      []Rule `json:"sender"`
+	Underride   []Rule `json:"underride"`
 }
 
 func (s *ruleset) kind(name string) *[]Rule {
@@ -43,6 +46,8 @@ func (s *ruleset) kind(name string) *[]Rule {
 		return &s.Override
 	case "content":
 		return &s.Content
+	case kindPostContent:
+		return &s.PostContent
 	case "room":
 		return &s.Room
 	case "sender":
@@ -51,6 +56,16 @@ func (s *ruleset) kind(name string) *[]Rule {
 		return &s.Underride
 	}
 	return nil
+}
+
+// kindPostContent is the kind of rules that users cannot make.
+// spec: MSC4306
+const kindPostContent = "postcontent"
+
+// Features say which default rules there are beside the specification's.
+type Features struct {
+	// ThreadSubscriptions are those of MSC4306.
+	ThreadSubscriptions bool
 }
 
 // Rules are a user's push rules.
@@ -67,10 +82,15 @@ func quote(s string) string {
 // Load reads the content of m.push_rules; nil stands for a user who has changed
 // nothing. Default rules that it lacks are put in, so that every user has
 // those of this release.
-func Load(content jsontext.Value, userID string) (*Rules, error) {
+func Load(content jsontext.Value, userID string, with Features) (*Rules, error) {
 	var known ruleset
 	if err := json.Unmarshal([]byte(defaultsOf(userID)), &known); err != nil {
 		return nil, err
+	}
+	if with.ThreadSubscriptions {
+		if err := json.Unmarshal([]byte(threadDefaults), &known); err != nil {
+			return nil, err
+		}
 	}
 	if content == nil {
 		return &Rules{known}, nil
@@ -81,7 +101,7 @@ func Load(content jsontext.Value, userID string) (*Rules, error) {
 	if err := json.Unmarshal(content, &doc); err != nil {
 		return nil, err
 	}
-	for _, kind := range []string{"override", "content", "room", "sender", "underride"} {
+	for _, kind := range []string{"override", "content", kindPostContent, "room", "sender", "underride"} {
 		mine, theirs := doc.Global.kind(kind), known.kind(kind)
 		merged := slices.DeleteFunc(slices.Clone(*mine), func(r Rule) bool { return r.Default })
 		for _, d := range *theirs {
@@ -95,6 +115,9 @@ func Load(content jsontext.Value, userID string) (*Rules, error) {
 			}
 		}
 		*mine = merged
+	}
+	if len(doc.Global.PostContent) == 0 {
+		doc.Global.PostContent = nil
 	}
 	return &Rules{doc.Global}, nil
 }
@@ -171,7 +194,7 @@ func (r *Rules) Put(kind, before, after string, rule Rule) error {
 // check checks a rule of a user.
 func check(list *[]Rule, kind string, rule *Rule) error {
 	switch {
-	case list == nil:
+	case list == nil || kind == kindPostContent:
 		return matrixerror.InvalidParam("There is no such kind of push rules")
 	case rule.ID == "" || len(rule.ID) > maxIDBytes || strings.HasPrefix(rule.ID, "."):
 		return matrixerror.InvalidParam("A rule's ID has 1 to %d bytes and does not begin with a dot", maxIDBytes)

@@ -13,7 +13,7 @@ import (
 
 func load(t *testing.T, content jsontext.Value) *Rules {
 	t.Helper()
-	r, err := Load(content, "@a:test")
+	r, err := Load(content, "@a:test", Features{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,6 +79,40 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// TestThreadRules: the rules about threads are there where they are to be, of a kind
+// that users can change but not add to, and go where they are not.
+func TestThreadRules(t *testing.T) {
+	const id, kind = ".io.element.msc4306.rule.unsubscribed_thread", "postcontent"
+	with := Features{ThreadSubscriptions: true}
+	r, err := Load(nil, "@a:test", with)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetEnabled(kind, id, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Put(kind, "", "", Rule{ID: "mine", Actions: []jsontext.Value{}}); !matrixerror.Is(err, "M_INVALID_PARAM") {
+		t.Errorf("a rule of a user is put among them: %v", err)
+	}
+	stored, err := r.Content()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Load(stored, "@a:test", with)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rule, err := again.Get(kind, id); err != nil || rule.Enabled || len(again.set.PostContent) != 2 {
+		t.Errorf("stored as %+v, %v", rule, err)
+	}
+	for _, content := range []jsontext.Value{nil, stored} {
+		text, err := load(t, content).Content()
+		if err != nil || strings.Contains(string(text), kind) {
+			t.Errorf("where they are not to be, rules are %s, %v", text, err)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	notify := []jsontext.Value{jsontext.Value(`"notify"`)}
 	for name, test := range map[string]struct {
@@ -104,7 +138,7 @@ func TestRefused(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(`{"global":{"override":[{"rule_id":"x","actions":["notify"]}]}}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		r, err := Load(content, "@a:test")
+		r, err := Load(content, "@a:test", Features{})
 		if err != nil {
 			return
 		}

@@ -27,6 +27,9 @@ type Subject struct {
 	event  Event
 	values map[string]jsontext.Value
 	texts  map[string]text
+	// root is that of the event's thread, looked says that it was looked for.
+	root   string
+	looked bool
 }
 
 type text struct {
@@ -86,6 +89,20 @@ func (s *Subject) textAt(key string, path []string) (string, bool) {
 		s.texts[key] = t
 	}
 	return t.text, t.is
+}
+
+// thread is the root of the thread that the event is in; "" when it is in none.
+// spec: client-server-api §threading
+func (s *Subject) thread() string {
+	if s.looked {
+		return s.root
+	}
+	s.looked = true
+	const relates = "m.relates_to"
+	if kind, _ := property.Text(s.find([]string{"content", relates, "rel_type"})); kind == "m.thread" {
+		s.root, _ = property.Text(s.find([]string{"content", relates, "event_id"}))
+	}
+	return s.root
 }
 
 // header is a property of the event that is a string, outside of its content.

@@ -65,7 +65,10 @@ const (
 	// ChangePushers says which pushers the user has now: Content is an array of
 	// Pusher.
 	ChangePushers ChangeKind = "pushers"
-	ChangeForget  ChangeKind = "forget" // RoomID was forgotten by the user, whose member event was EventID
+	// ChangeThread says what the user has to do with the thread of RoomID whose root
+	// is EventID: Content is a ThreadState.
+	ChangeThread ChangeKind = "thread"
+	ChangeForget ChangeKind = "forget" // RoomID was forgotten by the user, whose member event was EventID
 	// ChangeResync says that the changes between the last one in the topic and
 	// this one cannot be had any more, or that a reader lacks them: it goes on
 	// from here, whatever that is. What is current of all users of the partition

@@ -163,16 +163,13 @@ func (d *Database) currentChanges(ctx context.Context, tx *sqldb.Tx, userID stri
 	for _, dev := range devices {
 		out = append(out, api.UserChange{Kind: api.ChangeDevices, DeviceID: dev.DeviceID})
 	}
-	keys, err := d.currentKeys(ctx, tx, userID)
-	if err != nil {
-		return nil, err
+	for _, current := range []func(context.Context, *sqldb.Tx, string) ([]api.UserChange, error){d.currentKeys, d.currentPushers, d.currentThreads} {
+		more, err := current(ctx, tx, userID)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, more...)
 	}
-	out = append(out, keys...)
-	pushers, err := d.currentPushers(ctx, tx, userID)
-	if err != nil {
-		return nil, err
-	}
-	out = append(out, pushers...)
 	profile, err := d.Profile(ctx, tx, userID)
 	if err != nil {
 		return nil, err
