@@ -65,7 +65,7 @@ func (d *door) watched(t http.RoundTripper) http.RoundTripper { return t }
 var slidingPaths = regexp.MustCompile(`^/_matrix/client/(v4|unstable/org\.matrix\.simplified_msc3575)/sync$`)
 
 // readPaths are the others that the sync-api serves, all of them by GET.
-var readPaths = regexp.MustCompile(`^/_matrix/client/(unstable/io\.element\.msc4308/thread_subscriptions$|(r0|v1|v3)/(sync|keys/changes|events|initialSync|notifications|events/[^/]+|rooms/[^/]+/(messages|initialSync|threads|timestamp_to_event|(context|event|relations)/.*))$)`)
+var readPaths = regexp.MustCompile(`^/_matrix/client/(unstable/io\.element\.(msc4308/thread_subscriptions|msc4360/thread_updates)$|(r0|v1|v3)/(sync|keys/changes|events|initialSync|notifications|events/[^/]+|rooms/[^/]+/(messages|initialSync|threads|timestamp_to_event|(context|event|relations)/.*))$)`)
 
 func roleOf(method, path string) string {
 	switch {

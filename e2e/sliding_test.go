@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/url"
 	"testing"
+
+	"github.com/matrix-org/dendrite/common/testwait"
 )
 
 // slidingSync: two users talk, one of them by sliding sync, each of whose requests
@@ -85,6 +87,18 @@ func threads(t *testing.T, anna, bert *user, room, path string) {
 				t.Errorf("%s: %v messages are unread, not %v", what, got, want)
 			}
 		}
+	}
+	updates := object{"lists": object{"all": object{"ranges": [][]int{{0, 19}}, "timeline_limit": 1}},
+		"extensions": object{"io.element.msc4360.threads": object{"enabled": true, "include_roots": true}}}
+	last := reply()
+	var told *answer
+	testwait.Until(t, "the thread has news", func() bool { // of an instance that has them
+		told = bert.call(t, "POST", path+"?pos="+url.QueryEscape(first.str("pos")), updates)
+		return dig(told.body, "extensions", "io.element.msc4360.threads", "updates", room, root, "thread_root", "unsigned", "m.relations", "m.thread", "latest_event", "event_id") == last
+	})
+	paged := bert.call(t, "GET", unstable+"/io.element.msc4360/thread_updates?dir=b&limit=1&to="+url.QueryEscape(first.str("pos")), nil)
+	if dig(paged.body, "chunk", room, root, "prev_batch") == nil || dig(paged.body, "chunk", room, root, "thread_root", "event_id") != root {
+		t.Errorf("threads with news, as a page: %s", paged.raw)
 	}
 	unread("left", 0)
 	bert.call(t, "PUT", at, object{})

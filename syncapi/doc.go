@@ -86,6 +86,11 @@
 // What is purged is dropped from memory and rows (purged.go). Receipts keep where their
 // events stood; of unread notices it is asked, once for each purge, which are left.
 //
+// In which threads something was said (thread_updates.go) is seen from rooms' recent
+// events, or from the rows of relations and threads. Pages of it are of one vector of
+// positions, which their tokens hold: a thread has one place in them, whatever is said
+// meanwhile.
+//
 // What a user has said of threads (thread_subscriptions.go) is asked for when rules
 // or a client need it, and then kept with the user as user.output tells.
 //

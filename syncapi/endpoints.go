@@ -32,6 +32,7 @@ func (s *Server) Endpoints() []httpapi.Endpoint {
 		get(v1+"/rooms/{roomId}/relations/{eventId}/{relType}", httpapi.Guest, s.relations),
 		get(v1+"/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}", httpapi.Guest, s.relations),
 		get(v1+"/rooms/{roomId}/threads", httpapi.User, s.threads),
+		get("/_matrix/client/unstable/io.element.msc4360/thread_updates", httpapi.User, s.threadsUpdated),
 		get(v1+"/rooms/{roomId}/timestamp_to_event", httpapi.User, s.timestampToEvent),
 	}
 	if !s.noThreads {

@@ -37,6 +37,7 @@ func extensionTable() []extension {
 		{"e2ee", (*slidingAnswer).appendEncryptionExtension, true, nil},       // MSC3884
 		{"to_device", (*slidingAnswer).appendToDeviceExtension, true, nil},    // MSC3885
 		{"io.element.msc4308.thread_subscriptions", (*slidingAnswer).appendSubscriptionsExtension, false, func(s *Server) bool { return s.noThreads }},
+		{"io.element.msc4360.threads", (*slidingAnswer).appendThreadsExtension, false, nil},
 	}
 }
 

@@ -48,6 +48,7 @@ type slidOf struct {
 			} `json:"device_lists"`
 		} `json:"e2ee"`
 		Threads  toldSubscriptions `json:"io.element.msc4308.thread_subscriptions"`
+		Updated  updatedOf         `json:"io.element.msc4360.threads"`
 		ToDevice struct {
 			Next   string    `json:"next_batch"`
 			Events []eventOf `json:"events"`
