@@ -117,7 +117,7 @@ func (s *Server) shownPast(ctx context.Context, p *past, deviceID string, list [
 		if out[r] != nil {
 			continue
 		}
-		v := &viewer{userID: p.u.id, deviceID: deviceID, roomID: r.id, ignored: p.ignored, changes: n.stream.changes, now: s.now().UnixMilli()}
+		v := &viewer{userID: p.u.id, deviceID: deviceID, roomID: r.id, ignored: p.ignored, changes: n.stream.changes, expired: *n.stream.expired, now: s.now().UnixMilli()}
 		sh, err := s.shownTo(ctx, v, slices.Clone(events[r]))
 		if err != nil {
 			return nil, err

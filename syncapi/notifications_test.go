@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/pushrules"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
@@ -202,5 +204,34 @@ func testNotificationsOfBefore(t *testing.T, m *model) {
 			t.Errorf("got %s\nnot %s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 		m.restart()
+	}
+}
+
+// TestExpiredIsNotListed: what has outlived the room's policy is among neither the
+// notifications nor the threads in which something was said.
+func TestExpiredIsNotListed(t *testing.T) { realOnes(t, testExpiredIsNotListed) }
+
+func testExpiredIsNotListed(t *testing.T, m *model) {
+	m.retention = config.Retention{Enabled: true}
+	m.restart()
+	m.defaultRules(bob, nil)
+	m.create(testRoom, alice, bob, carol)
+	old, root := m.message(testRoom, alice, "old"), m.message(testRoom, alice, "root")
+	m.related(alice, relThread, old, "")
+	fresh := m.related(alice, relThread, root, "")
+	m.settle()
+	at, err := m.sentAt(fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.send(sent{room: testRoom, sender: alice, typ: "m.room.retention", key: stateKey(""), content: `{"max_lifetime":1000}`})
+	for _, s := range m.all {
+		s.now = func() time.Time { return time.UnixMilli(at).Add(time.Second) }
+	}
+	if got := m.notified(bob, "limit=9"); !slices.Equal(got, []string{fresh + " " + plain}) {
+		t.Errorf("notifications: %v", got)
+	}
+	if got := m.updated(bob, "dir=b", map[string]string{old: "old", root: "new"}); !slices.Equal(got, []string{"new"}) {
+		t.Errorf("threads: %q", got)
 	}
 }

@@ -48,7 +48,9 @@ type pastStream struct {
 	page        []*event
 	next        roomapi.Position
 	looked, end bool
-	count       pastCount
+	// expired is the time before which the room's events have expired, once known.
+	expired *int64
+	count   pastCount
 }
 
 // newPast begins at the user's newest event, or where a page before has ended.

@@ -51,6 +51,9 @@ func (p *past) judge(ctx context.Context, st *pastStream, ev *event, highlights 
 	if _, ignored := p.ignored[ev.Sender()]; ignored || ev.Sender() == p.u.id || ev.RedactedBy != "" {
 		return nil, nil
 	}
+	if gone, err := p.isExpired(ctx, st, ev); gone || err != nil {
+		return nil, err
+	}
 	verdict, err := p.rulesAt(ev.OriginServerTS()).Judge(ctx, pushrules.NewSubject(ev), p.around(st, ev))
 	if err != nil || !verdict.Notify || highlights && !verdict.Highlight {
 		return nil, err
@@ -58,6 +61,18 @@ func (p *past) judge(ctx context.Context, st *pastStream, ev *event, highlights 
 	n := &notification{ev: ev, stream: st, actions: verdict.Actions}
 	n.read, err = p.isRead(ctx, st, ev)
 	return n, err
+}
+
+// isExpired tells whether an event is not shown any more.
+func (p *past) isExpired(ctx context.Context, st *pastStream, ev *event) (bool, error) {
+	if st.expired == nil {
+		before, err := p.s.expiredBefore(ctx, st.room, st.room.id)
+		if err != nil {
+			return false, err
+		}
+		st.expired = &before
+	}
+	return expired(ev, *st.expired), nil
 }
 
 // rulesAt are the rules that the user had at a time.

@@ -28,7 +28,8 @@ type threadsIn struct {
 	lower, upper   int64
 	from           int64 // after which no thread's last event is
 	joinedSince    int64
-	presentedSince int64 // from which Seq on the client is given the timeline; 0: none of it
+	expired        *int64 // the time before which its events have expired; nil: none, or not known
+	presentedSince int64  // from which Seq on the client is given the timeline; 0: none of it
 }
 
 // more tells whether there is more to the thread than the last event.
@@ -43,7 +44,11 @@ func (s *Server) threadUpdates(ctx context.Context, rooms []*threadsIn, limit in
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, list := range all {
+	for p, list := range all {
+		if all[p], err = s.unexpired(ctx, list); err != nil {
+			return nil, nil, err
+		}
+		list = all[p]
 		slices.SortFunc(list, func(a, b threadUpdate) int { return b.pos.Compare(a.pos) })
 	}
 	for {
@@ -68,6 +73,27 @@ func (s *Server) threadUpdates(ctx context.Context, rooms []*threadsIn, limit in
 		}
 	}
 	return out, rest, nil
+}
+
+// unexpired are the threads in which something was said that is still shown.
+func (s *Server) unexpired(ctx context.Context, list []threadUpdate) ([]threadUpdate, error) {
+	if s.retention == nil {
+		return list, nil
+	}
+	out := list[:0]
+	for _, t := range list {
+		if t.in.expired == nil {
+			before, err := s.expiredBefore(ctx, t.in.room, t.in.room.id)
+			if err != nil {
+				return nil, err
+			}
+			t.in.expired = &before
+		}
+		if t.ts >= *t.in.expired {
+			out = append(out, t)
+		}
+	}
+	return out, nil
 }
 
 // threadsAsked finds them by partition: in memory, where that reaches back far
@@ -157,6 +183,9 @@ func (s *Server) appendThreadUpdates(ctx context.Context, body []byte, list []th
 		if roots {
 			of := v
 			of.roomID, of.changes = in.room.id, in.changes
+			if in.expired != nil {
+				of.expired = *in.expired
+			}
 			if found, sh, err = s.rootsOf(ctx, &of, byRoom[in]); err != nil {
 				return nil, err
 			}

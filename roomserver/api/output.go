@@ -52,7 +52,7 @@ type OutputRecord struct {
 	// Device and TxnID are the sending client's.
 	Device string `json:"device,omitzero"`
 	TxnID  string `json:"txn_id,omitzero"`
-	// DelayID names the delayed event that it was. Records of before v0.2.0 do not
+	// DelayID names the delayed event that it was. Records of before v0.3.0 do not
 	// have it.
 	DelayID string `json:"delay_id,omitzero"`
 	// Changes of the current state that came with it.
