@@ -326,6 +326,14 @@ func testRoomSummary(t *testing.T) {
 	if a := w.must("dan", "GET", "/_matrix/client/v1/room_summary/"+private, ``).body; a["encryption"] != "m.megolm.v1.aes-sha2" {
 		t.Errorf("%v", a)
 	}
+	const draft = "/_matrix/client/unstable/im.nheko.summary"
+	for _, path := range []string{draft + "/summary/%s", draft + "/rooms/%s/summary"} {
+		if a := w.must("dan", "GET", fmt.Sprintf(path, private), ``).body; a["im.nheko.summary.encryption"] != "m.megolm.v1.aes-sha2" ||
+			a["im.nheko.summary.room_version"] != "12" || a["room_id"] != private || a["membership"] != "invite" {
+			t.Errorf("%v", a)
+		}
+		w.expect("404 M_NOT_FOUND", "bob", "GET", fmt.Sprintf(path, private), ``)
+	}
 	if a := w.must("bob", "GET", "/_matrix/client/v1/room_summary/"+restricted, ``).body; fmt.Sprint(a["allowed_room_ids"]) != "["+open+"]" {
 		t.Errorf("%v", a)
 	}
