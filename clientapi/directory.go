@@ -112,6 +112,11 @@ func (s *Server) publicRooms(r *httpapi.Request, req *publicRoomsRequest) (any, 
 			ask.Types = append(ask.Types, *t)
 		}
 	}
+	heads, err := api.QueryHeads.Call(r.Context(), s.caller, &api.HeadsRequest{})
+	if err != nil {
+		return nil, err
+	}
+	ask.AtLeast = heads.Seqs
 	res, err := directory.QueryPublicRooms.Call(r.Context(), s.caller, ask)
 	if err != nil {
 		return nil, err

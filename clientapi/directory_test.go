@@ -338,3 +338,20 @@ func testRoomSummary(t *testing.T) {
 		t.Errorf("%v", a)
 	}
 }
+
+// TestSeenAtOnce: what a client was told has happened, it sees in the directory too.
+func TestSeenAtOnce(t *testing.T) { sqldbtest.Each(t, testSeenAtOnce) }
+
+func testSeenAtOnce(t *testing.T) {
+	w := newWorld(t)
+	for range 30 {
+		room := w.create("alice", `{"preset":"public_chat","visibility":"public","name":"New"}`)
+		if a := w.must("bob", "GET", "/_matrix/client/v1/room_summary/"+room, ""); a.body["name"] != "New" {
+			t.Errorf("the summary: %s", a.raw)
+		}
+		room = w.create("alice", `{"preset":"public_chat","visibility":"public","name":"New"}`)
+		if a := w.must("bob", "GET", "/publicRooms", ""); !strings.Contains(a.raw, room) {
+			t.Errorf("%s is not in the directory: %s", room, a.raw)
+		}
+	}
+}

@@ -47,7 +47,11 @@ func (s *Server) summarise(r *httpapi.Request) (*roomSummary, error) {
 	if err != nil {
 		return nil, err
 	}
-	res, err := directory.QueryRooms.Call(ctx, s.caller, &directory.RoomsRequest{RoomIDs: []string{roomID}})
+	heads, err := api.QueryHeads.Call(ctx, s.caller, &api.HeadsRequest{RoomID: roomID})
+	if err != nil {
+		return nil, err
+	}
+	res, err := directory.QueryRooms.Call(ctx, s.caller, &directory.RoomsRequest{RoomIDs: []string{roomID}, AtLeast: heads.Seqs})
 	if err != nil {
 		return nil, err
 	}

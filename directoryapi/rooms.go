@@ -38,6 +38,9 @@ func (s *Server) queryRooms(ctx context.Context, req *api.RoomsRequest) (*api.Ro
 	if len(req.RoomIDs) > maxRooms {
 		return nil, matrixerror.InvalidParam("At most %d rooms can be asked for", maxRooms)
 	}
+	if err := s.wait(ctx, req.AtLeast); err != nil {
+		return nil, err
+	}
 	rooms, err := s.db.Rooms(ctx, req.RoomIDs)
 	if err != nil {
 		return nil, err
@@ -98,6 +101,9 @@ func (s *Server) queryPublicRooms(ctx context.Context, req *api.PublicRoomsReque
 		} else {
 			q.After = place
 		}
+	}
+	if err := s.wait(ctx, req.AtLeast); err != nil {
+		return nil, err
 	}
 	rooms, more, total, err := s.db.PublicRooms(ctx, q)
 	if err != nil {

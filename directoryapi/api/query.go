@@ -111,6 +111,8 @@ type PublicRoomsRequest struct {
 	Search string
 	// Types limits the rooms to these types, "" being those without; nil: all.
 	Types []string
+	// AtLeast is that of UserRoomsRequest.
+	AtLeast []int64
 }
 
 // PublicRoomsResponse is a page.
@@ -121,7 +123,11 @@ type PublicRoomsResponse struct {
 }
 
 // RoomsRequest names rooms, at most 1,000.
-type RoomsRequest struct{ RoomIDs []string }
+type RoomsRequest struct {
+	RoomIDs []string
+	// AtLeast is that of UserRoomsRequest.
+	AtLeast []int64
+}
 
 // RoomsResponse describes those that are known.
 type RoomsResponse struct{ Rooms []Room }
