@@ -25,7 +25,8 @@
 // (to_device.go) are rows until they are acknowledged, in the order of the Seqs of
 // the changes that tell of them; the row of the request that sent them makes its
 // retries do nothing. They are acknowledged when these changes are published
-// (published.go), or a second later: a key is to be there before what needs it. Keys of other servers' users are not here.
+// (published.go), or a second later: a key is to be there before what needs it. Keys
+// of other servers' users are not here.
 //
 // Pushers (pushers.go) are rows that end with the session that made them; each change
 // tells all that the user has then. Of a pushkey only one user has a pusher, unless it
