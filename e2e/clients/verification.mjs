@@ -15,9 +15,10 @@ import { expectAborts, run, say } from "./script.mjs";
 
 /** Has one side ask, by ask(), and the other side see it: the request, as each of them holds it. */
 async function request(from, to, ask) {
-    const asked = new Promise((resolve) => to.client.once(CryptoEvent.VerificationRequestReceived, resolve));
+    let theirs;
+    to.client.once(CryptoEvent.VerificationRequestReceived, (r) => (theirs = r));
     const mine = await ask();
-    const theirs = await asked;
+    await until(`${to.name} sees the request`, to.client, [CryptoEvent.VerificationRequestReceived], () => theirs);
     assert.deepEqual([theirs.otherUserId, theirs.otherDeviceId ?? from.device], [from.id, from.device]);
     await theirs.accept();
     await until(`${from.name} sees that the request is accepted`, mine, [VerificationRequestEvent.Change], () => mine.phase === VerificationPhase.Ready);
@@ -47,10 +48,10 @@ async function compare([mine, theirs]) {
 async function agree(request) {
     const { emoji, sides } = await compare(request);
     await Promise.all(sides.map(({ sas }) => sas.confirm()));
-    await Promise.all(sides.map(({ outcome }) => outcome));
     for (const r of request) {
         await until("the verification is done", r, [VerificationRequestEvent.Change], () => r.phase === VerificationPhase.Done);
     }
+    await Promise.all(sides.map(({ outcome }) => outcome));
     return emoji;
 }
 
@@ -66,12 +67,17 @@ const verified = async (person, of) => (await person.crypto.getUserVerificationS
 
 const trusts = async (person, of) => (await person.crypto.getDeviceVerificationStatus(of.id, of.device))?.crossSigningVerified;
 
+/** Waits until somebody's client has heard of a device. */
+const knows = (person, of) =>
+    until(`${person.name} knows ${of.device}`, person.client, [CryptoEvent.DevicesUpdated, sdk.ClientEvent.Sync], async () =>
+        (await person.crypto.getUserDeviceInfo([of.id], true)).get(of.id)?.has(of.device));
+
 /** A second device of Alice's is verified by the first, and has her secrets from it. */
 async function ownDevice(alice, bob) {
     const phone = await logIn(alice);
     assert.ok(!(await trusts(alice, phone)) && !(await trusts(phone, alice)), "nothing is verified before");
-    await until("Bob knows the phone", bob.client, [CryptoEvent.DevicesUpdated, sdk.ClientEvent.Sync], async () =>
-        (await bob.crypto.getUserDeviceInfo([alice.id], true)).get(alice.id)?.has(phone.device));
+    // The library drops requests of devices that it does not know yet.
+    for (const [who, device] of [[bob, phone], [alice, phone], [phone, alice]]) await knows(who, device);
     assert.ok(!(await bob.crypto.getDeviceVerificationStatus(alice.id, phone.device)).signedByOwner, "nobody has signed the phone");
 
     const shown = await agree(await request(phone, alice, () => phone.crypto.requestOwnUserVerification()));
@@ -93,9 +99,14 @@ async function ownDevice(alice, bob) {
 
 /** Alice and Bob verify each other in their room; what they see differs first. */
 async function eachOther(alice, phone, bob, room) {
+    for (const [who, device] of [[alice, bob], [bob, alice], [phone, bob], [bob, phone]]) await knows(who, device);
     const ask = () => alice.crypto.requestVerificationDM(bob.id, room);
-    const doubtful = await compare(await request(alice, bob, ask));
+    const requested = await request(alice, bob, ask);
+    const doubtful = await compare(requested);
     doubtful.sides[1].sas.mismatch();
+    for (const r of requested) {
+        await until("the verification is called off", r, [VerificationRequestEvent.Change], () => r.phase === VerificationPhase.Cancelled);
+    }
     for (const { outcome } of doubtful.sides) await assert.rejects(outcome);
     assert.ok(!(await verified(alice, bob)) && !(await verified(bob, alice)), "nobody is verified by emoji that differ");
     say("Bob", "said that the emoji differ: nobody is verified");
