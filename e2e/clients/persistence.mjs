@@ -90,4 +90,4 @@ async function persistence() {
 }
 
 expectAborts();
-run(persistence);
+run(persistence, Number(process.argv[3]) + 180);
