@@ -4,7 +4,7 @@ GO ?= go
 DATA ?= data
 LISTEN ?= 127.0.0.1:8008
 
-.PHONY: build run test check e2e fuzz soak bench microbench cluster cluster-stop clean
+.PHONY: build run test check e2e browser fuzz soak bench microbench cluster cluster-stop clean
 
 build: ## all binaries, in bin/
 	$(GO) build -trimpath -o bin/ ./cmd/...
@@ -26,6 +26,11 @@ check: ## what needs no running: formatting, vet
 e2e: ## only the end-to-end tests
 	scripts/test-dependencies
 	scripts/postgres with $(GO) test -race -count 1 -v ./e2e/...
+
+SCREENSHOTS ?= screenshots
+browser: ## two people with a web client in real Chromium, with what `make run` starts; what they saw is in $(SCREENSHOTS)
+	scripts/test-dependencies browser
+	CHROMIUM=$${CHROMIUM:-$$(command -v chromium)} node e2e/browser/run.mjs $$(scripts/cinny where) $(SCREENSHOTS)
 
 FUZZTIME ?= 10m
 fuzz: ## every fuzz target for FUZZTIME
@@ -53,4 +58,4 @@ cluster-stop:
 	scripts/cluster stop $(CLUSTER)
 
 clean:
-	rm -rf bin e2e/clients/node_modules
+	rm -rf bin e2e/clients/node_modules e2e/browser/node_modules screenshots

@@ -15,10 +15,10 @@ func (s *Server) accountEndpoints() []httpapi.Endpoint {
 func (s *Server) sessionEndpoints() []httpapi.Endpoint {
 	const v1, admin = "/_matrix/client/v1", "/_synapse/admin/v1"
 	return []httpapi.Endpoint{
-		{Method: "POST", Path: v3 + "/register", Access: httpapi.Public, Limit: httpapi.LimitRegistration, Handler: s.postRegister},
+		{Method: "POST", Path: v3 + "/register", Access: httpapi.Public, Limit: httpapi.LimitRequest, Handler: s.postRegister},
 		{Method: "GET", Path: v3 + "/register/available", Access: httpapi.Public, Limit: httpapi.LimitRegistration, Handler: s.getAvailable},
 		{Method: "GET", Path: v1 + "/register/m.login.registration_token/validity", Access: httpapi.Public, Limit: httpapi.LimitRegistration, Handler: s.getTokenValidity},
-		{Method: "GET", Path: admin + "/register", Access: httpapi.Public, Limit: httpapi.LimitRegistration, Handler: s.getSharedSecret},
+		{Method: "GET", Path: admin + "/register", Access: httpapi.Public, Limit: httpapi.LimitRequest, Handler: s.getSharedSecret},
 		{Method: "POST", Path: admin + "/register", Access: httpapi.Public, Limit: httpapi.LimitRegistration, Handler: s.postSharedSecret},
 
 		{Method: "GET", Path: v3 + "/login", Access: httpapi.Public, Handler: s.getLogin},

@@ -156,3 +156,26 @@ func testClosedRegistration(t *testing.T) {
 		t.Error("nonces")
 	}
 }
+
+func TestRegistrationLimit(t *testing.T) { sqldbtest.Each(t, testRegistrationLimit) }
+
+// testRegistrationLimit: asking what authentication there is costs nothing, as often
+// as it is done; accounts, names and tokens do.
+func testRegistrationLimit(t *testing.T) {
+	w := newAccountWorld(t, config.Registration{Open: true})
+	limits := httpapi.NewLimiter(map[httpapi.Limit]httpapi.Rate{httpapi.LimitRegistration: {PerSecond: 1e-6, Burst: 2}})
+	var err error
+	if w.edge, err = httpapi.NewRouter(httpapi.Options{Authenticator: tokens{w.caller}, Logger: quiet(), Limits: limits}, w.server.Endpoints()); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		w.expect("401", "", "POST", "/register", `{}`)
+		w.expect("401", "", "POST", "/register", `{"username":"","auth":{"session":"s"}}`)
+	}
+	w.signUp("alice")
+	w.expect("401", "", "POST", "/register", `{"username":"bob","password":"x"}`)
+	for _, body := range []string{`{"username":"bob","password":"x"}`, `{"username":"alice"}`, `{"auth":{"type":"m.login.dummy"}}`} {
+		w.expect("429 M_LIMIT_EXCEEDED", "", "POST", "/register", body)
+	}
+	w.expect("401", "", "POST", "/register", `{}`)
+}

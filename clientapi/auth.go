@@ -34,17 +34,26 @@ type authAnswer struct {
 	Completed []string       `json:"completed,omitzero"`
 }
 
+// readAuthHead reads it of a request's auth, which may not be there.
+func readAuthHead(auth jsontext.Value) (head authHead, err error) {
+	if len(auth) == 0 {
+		return head, nil
+	}
+	if auth.Kind() != '{' {
+		return head, matrixerror.BadJSON("auth is not an object")
+	}
+	if err := json.Unmarshal(auth, &head); err != nil {
+		return head, matrixerror.BadJSON("auth is not what this endpoint takes")
+	}
+	return head, nil
+}
+
 // interactive takes the request one step further through the flows. A nil raw
 // answer means that a flow is complete.
 func (s *Server) interactive(ctx context.Context, operation, userID string, auth jsontext.Value, flows [][]string, params map[string]any) (*userapi.AuthoriseResponse, *httpapi.Raw, error) {
-	var head authHead
-	if len(auth) > 0 {
-		if auth.Kind() != '{' {
-			return nil, nil, matrixerror.BadJSON("auth is not an object")
-		}
-		if err := json.Unmarshal(auth, &head); err != nil {
-			return nil, nil, matrixerror.BadJSON("auth is not what this endpoint takes")
-		}
+	head, err := readAuthHead(auth)
+	if err != nil {
+		return nil, nil, err
 	}
 	res, err := userapi.Authorise.Call(ctx, s.caller, &userapi.AuthoriseRequest{
 		Session: head.Session, Operation: operation, UserID: userID, Flows: flows, Stage: head.Type, Auth: auth,

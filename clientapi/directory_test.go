@@ -326,7 +326,32 @@ func testRoomSummary(t *testing.T) {
 	if a := w.must("dan", "GET", "/_matrix/client/v1/room_summary/"+private, ``).body; a["encryption"] != "m.megolm.v1.aes-sha2" {
 		t.Errorf("%v", a)
 	}
+	const draft = "/_matrix/client/unstable/im.nheko.summary"
+	for _, path := range []string{draft + "/summary/%s", draft + "/rooms/%s/summary"} {
+		if a := w.must("dan", "GET", fmt.Sprintf(path, private), ``).body; a["im.nheko.summary.encryption"] != "m.megolm.v1.aes-sha2" ||
+			a["im.nheko.summary.room_version"] != "12" || a["room_id"] != private || a["membership"] != "invite" {
+			t.Errorf("%v", a)
+		}
+		w.expect("404 M_NOT_FOUND", "bob", "GET", fmt.Sprintf(path, private), ``)
+	}
 	if a := w.must("bob", "GET", "/_matrix/client/v1/room_summary/"+restricted, ``).body; fmt.Sprint(a["allowed_room_ids"]) != "["+open+"]" {
 		t.Errorf("%v", a)
+	}
+}
+
+// TestSeenAtOnce: what a client was told has happened, it sees in the directory too.
+func TestSeenAtOnce(t *testing.T) { sqldbtest.Each(t, testSeenAtOnce) }
+
+func testSeenAtOnce(t *testing.T) {
+	w := newWorld(t)
+	for range 30 {
+		room := w.create("alice", `{"preset":"public_chat","visibility":"public","name":"New"}`)
+		if a := w.must("bob", "GET", "/_matrix/client/v1/room_summary/"+room, ""); a.body["name"] != "New" {
+			t.Errorf("the summary: %s", a.raw)
+		}
+		room = w.create("alice", `{"preset":"public_chat","visibility":"public","name":"New"}`)
+		if a := w.must("bob", "GET", "/publicRooms", ""); !strings.Contains(a.raw, room) {
+			t.Errorf("%s is not in the directory: %s", room, a.raw)
+		}
 	}
 }

@@ -54,6 +54,8 @@ func (s *Server) roomEndpoints() []httpapi.Endpoint {
 		{Method: "GET", Path: v3 + "/directory/list/room/{roomId}", Access: httpapi.Public, Limit: httpapi.LimitRequest, Handler: s.getVisibility},
 		{Method: "PUT", Path: v3 + "/directory/list/room/{roomId}", Access: httpapi.User, Limit: httpapi.LimitRequest, Handler: s.putVisibility},
 		{Method: "GET", Path: "/_matrix/client/v1/room_summary/{roomIdOrAlias}", Access: httpapi.Optional, Limit: httpapi.LimitRequest, Handler: s.getRoomSummary},
+		{Method: "GET", Path: unstable + "/im.nheko.summary/summary/{roomIdOrAlias}", Access: httpapi.Optional, Limit: httpapi.LimitRequest, Handler: s.getDraftRoomSummary},
+		{Method: "GET", Path: unstable + "/im.nheko.summary/rooms/{roomIdOrAlias}/summary", Access: httpapi.Optional, Limit: httpapi.LimitRequest, Handler: s.getDraftRoomSummary},
 		{Method: "GET", Path: "/_matrix/client/v1/rooms/{roomId}/hierarchy", Access: httpapi.User, Limit: httpapi.LimitRequest, Handler: s.getHierarchy},
 		{Method: "GET", Path: "/_matrix/client/v1/mutual_rooms", Access: httpapi.User, Limit: httpapi.LimitRequest, Handler: s.getMutualRooms},
 		{Method: "POST", Path: v3 + "/user_directory/search", Access: httpapi.User, Limit: httpapi.LimitRequest, Handler: s.postUserSearch},

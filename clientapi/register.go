@@ -130,6 +130,9 @@ func (s *Server) postRegister(r *httpapi.Request) (any, error) {
 	if !s.registration.Open && !s.registration.TokenRequired {
 		return nil, matrixerror.Forbidden("Registration is closed on this server")
 	}
+	if err := countRegistration(r, &req); err != nil {
+		return nil, err
+	}
 	localpart, named := newLocalpart(), req.Username != nil && *req.Username != ""
 	if named {
 		localpart = *req.Username
@@ -168,6 +171,20 @@ func (s *Server) postRegister(r *httpapi.Request) (any, error) {
 	return s.answerSession(session), nil
 }
 
+// countRegistration counts what may make an account, try a registration token or
+// tell whether a name is taken. Pages for logging in and signing up ask on each
+// visit what authentication there is: that is no registration.
+func countRegistration(r *httpapi.Request, req *registerRequest) error {
+	head, err := readAuthHead(req.Auth)
+	if err != nil {
+		return err
+	}
+	if head.Type == "" && (req.Username == nil || *req.Username == "") {
+		return nil
+	}
+	return r.Count(httpapi.LimitRegistration)
+}
+
 // newLocalpart is the localpart of who names none.
 func newLocalpart() string { return strings.ToLower(rand.Text()[:16]) }
 
@@ -177,6 +194,9 @@ func newLocalpart() string { return strings.ToLower(rand.Text()[:16]) }
 func (s *Server) registerGuest(r *httpapi.Request) (any, error) {
 	if !s.registration.GuestsOpen {
 		return nil, matrixerror.New(403, "M_GUEST_ACCESS_FORBIDDEN", "Guest accounts are not offered by this server")
+	}
+	if err := r.Count(httpapi.LimitRegistration); err != nil {
+		return nil, err
 	}
 	var req struct {
 		DisplayName string `json:"initial_device_display_name"`

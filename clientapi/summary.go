@@ -21,7 +21,27 @@ type roomSummary struct {
 // getRoomSummary serves GET /room_summary/{roomIdOrAlias}. The servers named by
 // via are for rooms that no user of ours is in.
 // spec: client-server-api §get_matrixclientv1room_summaryroomidoralias
-func (s *Server) getRoomSummary(r *httpapi.Request) (any, error) {
+func (s *Server) getRoomSummary(r *httpapi.Request) (any, error) { return s.summarise(r) }
+
+// draftRoomSummary is what the proposal called the same, before it was agreed on.
+type draftRoomSummary struct {
+	*roomSummary
+	DraftEncryption string `json:"im.nheko.summary.encryption,omitzero"`
+	DraftVersion    string `json:"im.nheko.summary.room_version,omitzero"`
+}
+
+// getDraftRoomSummary serves the same under the proposal's names, which clients
+// still use: matrix-js-sdk for one, before any room is joined or shown.
+// spec: MSC3266 §unstable-prefix
+func (s *Server) getDraftRoomSummary(r *httpapi.Request) (any, error) {
+	out, err := s.summarise(r)
+	if err != nil {
+		return nil, err
+	}
+	return &draftRoomSummary{roomSummary: out, DraftEncryption: out.Encryption, DraftVersion: out.Version}, nil
+}
+
+func (s *Server) summarise(r *httpapi.Request) (*roomSummary, error) {
 	ctx := r.Context()
 	roomID, err := s.resolveRoom(ctx, r.PathValue("roomIdOrAlias"))
 	if err != nil {

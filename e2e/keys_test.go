@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -112,13 +113,14 @@ func holds(list []any, want string) bool {
 	return false
 }
 
-// TestKeys takes two users through what end-to-end encryption asks of a server,
-// by hand and by matrix-js-sdk with its own crypto; on the cluster then while
-// instances are killed.
+// TestKeys takes users through what end-to-end encryption asks of a server, by
+// hand and by matrix-js-sdk with its own crypto, and has them verify each other; on
+// the cluster then while instances are killed.
 func TestKeys(t *testing.T) {
 	everywhere(t, false, func(t *testing.T, s site) {
 		exchangeKeys(t, s)
 		script(t, s, "encryption.mjs")
+		script(t, s, "verification.mjs")
 		if c, ok := s.(*cluster); ok {
 			keysSurvive(t, c)
 		}
@@ -335,16 +337,20 @@ func (l *keysLoad) receive(u *user, sent func() map[string]int) {
 	}
 }
 
-// keysSurvive kills instances while keys are claimed and messages are sent: each
-// one-time key is given out at most once, in the order of uploads, and each
-// message comes once.
+// keysSurvive kills instances of every role while keys are claimed, messages are
+// sent to devices, and three people hold an encrypted conversation: each one-time
+// key is given out at most once, in the order of uploads, each message comes once,
+// and all that is said is read.
 func keysSurvive(t *testing.T, c *cluster) {
+	d := max(20*time.Second, *soak)
+	begun, conversed := startScript(t, c, "persistence.mjs", fmt.Sprint(d.Seconds()))
+	<-begun
 	alice, bob, carol := register(t, c, "salice"), register(t, c, "sbob"), register(t, c, "scarol")
 	k := newSigningKey(t, bob.device)
 	bob.call(t, "POST", "/keys/upload", object{"device_keys": k.deviceKeys(t, bob.id)})
-	stop, cancel := context.WithTimeout(t.Context(), max(15*time.Second, *soak))
+	stop, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
-	end, over := context.WithTimeout(t.Context(), max(15*time.Second, *soak)+time.Minute)
+	end, over := context.WithTimeout(t.Context(), d+time.Minute)
 	defer over()
 	l := &keysLoad{t: t, stop: stop, end: end, claimed: map[string]int{}}
 	var group, sending sync.WaitGroup
@@ -373,17 +379,9 @@ func keysSurvive(t *testing.T, c *cluster) {
 			}
 		})
 	})
-	var victims []*process
-	for _, role := range []string{"user-api", "sync-api", "client-api"} {
-		victims = append(victims, c.reachable(role)...)
-	}
-	every(t, stop, 3, func() time.Duration { return time.Duration(300+rand.IntN(900)) * time.Millisecond }, func() {
-		p := victims[rand.IntN(len(victims))]
-		p.end(syscall.SIGKILL)
-		wait(stop, time.Duration(rand.IntN(1500))*time.Millisecond)
-		c.restart(p)
-	})
+	killEach(t, stop, c)
 	group.Wait()
+	conversed()
 	for name, n := range l.claimed {
 		if n > 1 {
 			t.Errorf("%s was given out %d times", name, n)
@@ -393,4 +391,23 @@ func keysSurvive(t *testing.T, c *cluster) {
 	if l.given < 20 || sent["a"] < 20 || sent["c"] < 20 {
 		t.Error("that was hardly a load")
 	}
+}
+
+// killEach kills an instance of each role, one at a time and in any order, and then
+// of each again, until ctx is done.
+func killEach(t *testing.T, ctx context.Context, c *cluster) {
+	t.Helper()
+	var next []string
+	every(t, ctx, 4, func() time.Duration { return time.Duration(200+rand.IntN(600)) * time.Millisecond }, func() {
+		if len(next) == 0 {
+			next = slices.Clone(allRoles)
+			rand.Shuffle(len(next), func(i, j int) { next[i], next[j] = next[j], next[i] })
+		}
+		instances := c.reachable(next[0])
+		next = next[1:]
+		p := instances[rand.IntN(len(instances))]
+		p.end(syscall.SIGKILL)
+		wait(ctx, time.Duration(rand.IntN(1500))*time.Millisecond)
+		c.restart(p)
+	})
 }

@@ -24,7 +24,9 @@
 // that the retry of an upload does not bring it back. Messages to devices
 // (to_device.go) are rows until they are acknowledged, in the order of the Seqs of
 // the changes that tell of them; the row of the request that sent them makes its
-// retries do nothing. Keys of other servers' users are not here.
+// retries do nothing. They are acknowledged when these changes are published
+// (published.go), or a second later: a key is to be there before what needs it. Keys
+// of other servers' users are not here.
 //
 // Of push rules the last ones of a user stay when they are replaced, with the time
 // until which they were in force: for who tells what notified the user.

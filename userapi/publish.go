@@ -121,6 +121,7 @@ func (p *publisher) one(ctx context.Context, l lease.Lease, head int64) error {
 			return err
 		}
 		p.done[l.Partition] = state
+		p.s.published.advance(l.Partition, state.seq)
 	}
 	for p.s.leases.Valid(l.Partition) {
 		if state.seq >= head {
@@ -160,6 +161,7 @@ func (p *publisher) one(ctx context.Context, l lease.Lease, head int64) error {
 		state.seq = rows[len(rows)-1].Seq
 		state.whole = state.whole && !slices.ContainsFunc(rows, func(r storage.OutboxRow) bool { return r.Resync() })
 		p.done[l.Partition] = state
+		p.s.published.advance(l.Partition, state.seq)
 	}
 	return nil
 }

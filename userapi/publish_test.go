@@ -223,3 +223,32 @@ func TestTwoPublishers(t *testing.T) {
 		}
 	})
 }
+
+// TestSentIsPublished: once messages to a device are acknowledged, readers of
+// user.output are told of them, whichever instance took them and publishes them.
+func TestSentIsPublished(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		sole := w.server()
+		stop := w.run(sole)
+		testwait.Until(t, "there is no lease", func() bool { return len(sole.leases.Held()) == api.UserOutputPartitions })
+		w.signUp(sole, alice)
+		w.sentIsPublished(sole, "sole")
+		stop()
+		all, _ := w.together(2)
+		for i, s := range all {
+			testwait.Until(t, "nobody follows", s.following.Load)
+			w.sentIsPublished(s, fmt.Sprint(i))
+		}
+	})
+}
+
+func (w *world) sentIsPublished(s *Server, request string) {
+	w.t.Helper()
+	for n := range 20 {
+		w.send(s, fmt.Sprint(request, n), alice, map[string]string{"D": `{}`})
+		all := w.published()
+		if _, last := w.inbox(s, alice, "D", 0); len(all) == 0 || all[len(all)-1].Seq < last {
+			w.t.Fatalf("message %d of %s is acknowledged and not published", n, request)
+		}
+	}
+}

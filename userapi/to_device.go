@@ -23,11 +23,16 @@ const (
 )
 
 // sendToDevice puts messages into inboxes. The row of the request makes a retry,
-// on any instance and after any crash, do nothing.
+// on any instance and after any crash, do nothing. It returns once readers are told:
+// a client that shares a key, and then sends what is encrypted with it, is not to
+// have that arrive first.
 // spec: client-server-api §put_matrixclientv3sendtodeviceeventtypetxnid
 func (s *Server) sendToDevice(ctx context.Context, r *api.SendToDeviceRequest) (*struct{}, error) {
 	users := slices.Sorted(maps.Keys(r.Messages))
+	var reach []string // users
+	var seqs []int64   // of the changes that tell of it
 	err := s.write(ctx, func(tx *sqldb.Tx) error {
+		reach = nil // it may be tried again
 		fresh, err := s.db.NoteSent(ctx, tx, r.Sender, r.DeviceID, r.RequestID, s.now().UnixMilli())
 		if err != nil || !fresh || len(users) == 0 {
 			return err
@@ -56,9 +61,11 @@ func (s *Server) sendToDevice(ctx context.Context, r *api.SendToDeviceRequest) (
 				list = append(list, storage.ToDevice{DeviceName: storage.DeviceName{UserID: user, DeviceID: device}, Sender: r.Sender, Type: r.Type, Content: content})
 			}
 		}
-		seqs, err := s.db.Changes(ctx, tx, changes)
-		if err != nil || len(list) == 0 {
+		if seqs, err = s.db.Changes(ctx, tx, changes); err != nil || len(list) == 0 {
 			return err
+		}
+		for _, c := range changes {
+			reach = append(reach, c.UserID)
 		}
 		for i := range list {
 			list[i].Seq = seqs[first[list[i].UserID]]
@@ -68,6 +75,9 @@ func (s *Server) sendToDevice(ctx context.Context, r *api.SendToDeviceRequest) (
 		}
 		return s.trimInboxes(ctx, tx, list)
 	})
+	if err == nil && len(reach) > 0 {
+		s.awaitPublished(ctx, reach, seqs)
+	}
 	return &struct{}{}, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -65,7 +66,9 @@ type Server struct {
 	wake       chan struct{} // there may be rows to publish
 	hints      chan struct{} // and others may have to publish them
 	leases     *lease.Manager
-	sole       bool // no other instance can be there
+	published  *marks
+	following  atomic.Bool // published has what other instances publish
+	sole       bool        // no other instance can be there
 	pollEvery  time.Duration
 	maxInbox   int // messages to a device
 	logger     *logrus.Entry
@@ -95,6 +98,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		typing:     newTyping(),
 		presence:   newPresences(),
 		heard:      newHeard(),
+		published:  newMarks(deps.Partitions),
 		reporter:   api.NewReporter(deps.Log),
 		wake:       make(chan struct{}, 1),
 		hints:      make(chan struct{}, 1),
@@ -181,6 +185,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if !s.sole {
 		group.Go(func() error { s.followSessions(inner); return nil })
 		group.Go(func() error { s.hint(inner); return nil })
+		group.Go(func() error { s.followOutput(inner); return nil })
 		for p := range api.EphemeralPartitions {
 			group.Go(func() error { s.followTyping(inner, p); return nil })
 		}

@@ -14,7 +14,8 @@ type RateLimiting struct {
 	// WrongPassword is for wrong passwords, per account; the addresses at which
 	// its devices were last seen have buckets of their own.
 	WrongPassword Rate `yaml:"wrong_password"`
-	// Registration is per address.
+	// Registration is for what makes accounts and tells whether names are taken, per
+	// address.
 	Registration Rate `yaml:"registration"`
 	// Join is per user.
 	Join Rate `yaml:"join"`
@@ -47,7 +48,7 @@ func defaultRates() RateLimiting {
 		Message:       Rate{PerSecond: 5, Burst: 50},
 		Login:         Rate{PerSecond: 0.2, Burst: 10},
 		WrongPassword: Rate{PerSecond: 0.02, Burst: 10},
-		Registration:  Rate{PerSecond: 0.1, Burst: 5},
+		Registration:  Rate{PerSecond: 0.1, Burst: 10},
 		Join:          Rate{PerSecond: 0.5, Burst: 20},
 		Invite:        Rate{PerSecond: 0.5, Burst: 30},
 		CreateRoom:    Rate{PerSecond: 0.1, Burst: 10},

@@ -39,7 +39,12 @@ type Request struct {
 	// stream says that the endpoint reads the body itself, by Request.Stream.
 	stream bool
 	query  url.Values
+	limits *Limiter
 }
+
+// Count counts the request against a limit besides that of its endpoint: for
+// handlers that know only from the body what is asked for.
+func (r *Request) Count(limit Limit) error { return allow(r, limit, r.limits) }
 
 // Authenticator tells whose access token it is. It answers 401
 // M_UNKNOWN_TOKEN as a *matrixerror.Error.

@@ -25,7 +25,7 @@ func (t *route) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	started := time.Now()
 	r := &Request{
 		Request: req, ID: w.Header().Get(requestIDHeader), RemoteIP: remoteAddress(req, t.TrustedProxies),
-		writer: w, maxBody: t.maxBody(), bodyTimeout: t.BodyTimeout, stream: t.Stream,
+		writer: w, maxBody: t.maxBody(), bodyTimeout: t.BodyTimeout, stream: t.Stream, limits: t.Limits,
 	}
 	if req.ContentLength != 0 {
 		// The deadline also holds for a body that nobody reads. Writers without

@@ -9,64 +9,8 @@ import * as sdk from "matrix-js-sdk";
 import { CryptoEvent } from "matrix-js-sdk/lib/crypto-api/index.js";
 import assert from "node:assert/strict";
 
-import { baseUrl, expectAborts, run, say, unique, waiting } from "./script.mjs";
-
-const until = waiting(30000);
-const password = "correct horse";
-
-/** Makes a client with crypto for a session, and has it sync. */
-async function start(name, session, secrets) {
-    const client = sdk.createClient({
-        baseUrl,
-        userId: session.user_id,
-        deviceId: session.device_id,
-        accessToken: session.access_token,
-        timelineSupport: true,
-        cryptoCallbacks: { getSecretStorageKey: async ({ keys }) => (secrets.key ? [Object.keys(keys)[0], secrets.key] : null) },
-    });
-    await client.initRustCrypto({ useIndexedDB: false });
-    await client.startClient({ initialSyncLimit: 20 });
-    await until("first sync", client, [sdk.ClientEvent.Sync], () => client.isInitialSyncComplete());
-    return { name, client, secrets, id: session.user_id, device: session.device_id, crypto: client.getCrypto() };
-}
-
-async function register(name) {
-    const session = await sdk.createClient({ baseUrl }).registerRequest({
-        username: `${name.toLowerCase()}-${unique}`, password, initial_device_display_name: `${name}'s laptop`, auth: { type: "m.login.dummy" },
-    });
-    return start(name, session, {});
-}
-
-async function logIn(person) {
-    const session = await sdk.createClient({ baseUrl }).loginRequest({
-        type: "m.login.password", password, identifier: { type: "m.id.user", user: person.id },
-    });
-    return start(person.name, session, person.secrets);
-}
-
-/** Makes cross-signing keys; the first ones need no password. */
-async function sign(person) {
-    await person.crypto.bootstrapCrossSigning({
-        authUploadDeviceSigningKeys: async (request) => {
-            await request(null);
-        },
-    });
-    assert.ok(await person.crypto.isCrossSigningReady(), "cross-signing is ready");
-    say(person.name, "has made cross-signing keys, without a password");
-}
-
-const event = (person, room, id) => person.client.getRoom(room)?.findEventById(id);
-
-/** Waits until a person's client has decrypted an event, and returns its text. */
-async function reads(person, room, id) {
-    const found = await until(`${person.name} has ${id}`, person.client, [sdk.RoomEvent.Timeline, sdk.ClientEvent.Event, sdk.ClientEvent.Sync], () => event(person, room, id));
-    await until(`${person.name} reads ${id}`, person.client, [sdk.MatrixEventEvent.Decrypted, sdk.ClientEvent.ToDeviceEvent, sdk.ClientEvent.Sync], () =>
-        !found.isBeingDecrypted() && !found.isDecryptionFailure() && found.getContent().body);
-    assert.equal(found.getWireType(), "m.room.encrypted");
-    return found.getContent().body;
-}
-
-const write = async (person, room, text) => (await person.client.sendTextMessage(room, text)).event_id;
+import { encryptedRoom, enter, logIn, reads, register, sign, until, write } from "./people.mjs";
+import { expectAborts, run, say } from "./script.mjs";
 
 async function conversation() {
     const [alice, bob] = await Promise.all([register("Alice"), register("Bob")]);
@@ -80,13 +24,7 @@ async function conversation() {
     say("Alice", `keeps secrets on the server, and a key backup of version ${backupInfo.version}`);
 
     // A room, and who is in it.
-    const { room_id: room } = await alice.client.createRoom({
-        preset: "private_chat", invite: [bob.id],
-        initial_state: [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }],
-    });
-    await until("Bob is invited", bob.client, [sdk.ClientEvent.Room, sdk.RoomEvent.MyMembership, sdk.ClientEvent.Sync], () => bob.client.getRoom(room)?.getMyMembership() === "invite");
-    await bob.client.joinRoom(room);
-    await until("Alice sees Bob", alice.client, [sdk.RoomStateEvent.Members, sdk.ClientEvent.Sync], () => alice.client.getRoom(room)?.getMember(bob.id)?.membership === "join");
+    const room = await encryptedRoom(alice, [bob]);
     const first = await write(alice, room, "It is a secret.");
     say("Bob", `reads: ${await reads(bob, room, first)}`);
     const second = await write(bob, room, "I tell nobody.");
@@ -121,8 +59,7 @@ async function conversation() {
     const carol = await register("Carol");
     await sign(carol);
     await alice.client.invite(room, carol.id);
-    await carol.client.joinRoom(room);
-    await until("Bob sees Carol", bob.client, [sdk.RoomStateEvent.Members, sdk.ClientEvent.Sync], () => bob.client.getRoom(room)?.getMember(carol.id)?.membership === "join");
+    await enter(carol, room, bob);
     const fourth = await write(bob, room, "Welcome, Carol.");
     say("Carol", `reads: ${await reads(carol, room, fourth)}`);
 

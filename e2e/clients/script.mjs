@@ -67,8 +67,9 @@ export function expectAborts() {
     });
 }
 
-/** Runs a script and ends the process. */
-export function run(conversation) {
+/** Runs a script and ends the process, which fails when it takes more seconds than that. */
+export function run(conversation, within = 120) {
+    setTimeout(() => fail(new Error(`the script has not ended after ${within} s`)), within * 1000);
     conversation().then(() => {
         console.log(`ok     in ${((Date.now() - started) / 1000).toFixed(1)} s`);
         process.exit(0);
