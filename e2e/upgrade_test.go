@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,13 +105,14 @@ func TestUpgrade(t *testing.T) {
 // request of any client fails.
 func rollingUpgrade(t *testing.T, previous string) {
 	current := must(t, shared.binaries)
-	c := startCluster(t, clusterOptions{binaries: previous, instances: map[string]int{"push-server": 0}}) // which v0.1.0 has not
+	c := startCluster(t, clusterOptions{binaries: previous})
 	before := c.formats(t)
 	c.disturbed(t, 0, deliveryWithin, func(ctx context.Context) {
 		refusals := c.countRefusals()
 		all := c.all()
 		c.replace(all, current)
 		wait(ctx, 3*time.Second) // all new
+		sendLater(t, c)
 		after := c.formats(t)
 		slices.Reverse(all) // who asks goes back before who is asked
 		c.replace(all, previous)
@@ -122,10 +124,20 @@ func rollingUpgrade(t *testing.T, previous string) {
 		if before.migrations == after.migrations {
 			t.Error("no table has changed: nothing was tested")
 		}
-		if before.told != 0 || after.told == 0 {
+		if before.delayed != 0 || after.delayed == 0 {
 			t.Error("no record has changed: nothing was tested")
 		}
 	})
+}
+
+// sendLater has an event sent later, and waits until it is there.
+func sendLater(t *testing.T, c *cluster) {
+	t.Helper()
+	u := register(t, c, unique())
+	room := u.createRoom(t, object{})
+	const delayed = "/_matrix/client/unstable/org.matrix.msc4140"
+	id := u.call(t, "PUT", delayed+"/rooms/"+url.PathEscape(room)+"/delayed_event/m.room.message/1", object{"delay_ms": 1, "content": object{"body": "late"}}).str("delay_id")
+	until(t, "the delayed event is sent", func() bool { return u.call(t, "GET", delayed+"/delayed_events/"+id, nil).str("event_id") != "" })
 }
 
 // replace stops instances and starts other binaries in their places.
@@ -140,7 +152,7 @@ func (c *cluster) replace(all []*process, binaries string) {
 // formats are what differs between the releases in what is stored.
 type formats struct {
 	migrations int // of the room server's tables
-	told       int // records of room.output whose changes tell memberships
+	delayed    int // records of room.output that name a delayed event
 }
 
 // formats looks into the room server's database.
@@ -154,7 +166,7 @@ func (c *cluster) formats(t *testing.T) (f formats) {
 	}
 	defer db.Close()
 	err = db.QueryRowContext(t.Context(), `SELECT (SELECT max(version_id) FROM roomserver.goose_roomserver),
-		(SELECT count(*) FROM roomserver.events WHERE convert_from(output, 'UTF8') LIKE '%"membership":"join"}]%')`).Scan(&f.migrations, &f.told)
+		(SELECT count(*) FROM roomserver.events WHERE convert_from(output, 'UTF8') LIKE '%"delay_id":%')`).Scan(&f.migrations, &f.delayed)
 	if err != nil {
 		t.Error(err)
 	}
@@ -185,5 +197,5 @@ func upgradeInOne(t *testing.T, previous string) {
 
 // String says what was found.
 func (f formats) String() string {
-	return fmt.Sprintf("%d migrations and %d records with memberships", f.migrations, f.told)
+	return fmt.Sprintf("%d migrations and %d records of delayed events", f.migrations, f.delayed)
 }
