@@ -19,6 +19,7 @@ type Dendrite struct {
 	Directory    Directory    `yaml:"directory"`
 	MediaAPI     MediaAPI     `yaml:"media_api"`
 	Push         Push         `yaml:"push"`
+	Search       Search       `yaml:"search"`
 	Presence     Presence     `yaml:"presence"`
 	Federation   Federation   `yaml:"federation"`
 	Appservice   Appservice   `yaml:"appservice"`
@@ -38,6 +39,7 @@ func Default() *Dendrite {
 		EventLog:     EventLog{Partitions: 16, Kafka: Kafka{TopicPrefix: "dendrite."}},
 		MediaAPI:     defaultMedia(),
 		Presence:     Presence{Enabled: true},
+		Search:       Search{Enabled: true},
 		Federation:   Federation{DenyRanges: privateRanges()},
 	}
 	c.fill()
@@ -58,4 +60,5 @@ func (c *Dendrite) fill() {
 	c.Directory.Defaults()
 	c.MediaAPI.Defaults()
 	c.Push.Defaults()
+	c.Search.Defaults()
 }
