@@ -80,13 +80,14 @@ func (s *Server) answer(ctx context.Context, q *query) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &roomEvents{Count: q.from.count, Results: []result{}}
-	if q.from == (place{below: storage.First}) {
-		out.Count = int64(found.count)
-	}
+	out := &roomEvents{Results: []result{}}
 	consumed, err := s.show(ctx, q, in, found.list, out)
 	if err != nil {
 		return nil, err
+	}
+	out.Count = q.from.count
+	if q.from == (place{below: storage.First}) {
+		out.Count = int64(found.count - (consumed - len(out.Results)))
 	}
 	next, more := found.next(q, consumed, out.Count)
 	if more {
