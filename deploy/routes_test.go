@@ -10,6 +10,7 @@ import (
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/mediaapi"
 	"github.com/matrix-org/dendrite/pushapi"
+	"github.com/matrix-org/dendrite/searchapi"
 	"github.com/matrix-org/dendrite/syncapi"
 )
 
@@ -23,10 +24,11 @@ func naming(role string) http.Handler {
 // served lists every endpoint of every role, by its role.
 func served() map[string][]httpapi.Endpoint {
 	return map[string][]httpapi.Endpoint{
-		"client-api":  new(clientapi.Server).Endpoints(),
-		"sync-api":    new(syncapi.Server).Endpoints(),
-		"media-api":   new(mediaapi.Server).Endpoints(),
-		"push-server": new(pushapi.Server).Endpoints(),
+		"client-api":    new(clientapi.Server).Endpoints(),
+		"sync-api":      new(syncapi.Server).Endpoints(),
+		"media-api":     new(mediaapi.Server).Endpoints(),
+		"push-server":   new(pushapi.Server).Endpoints(),
+		"search-server": new(searchapi.Server).Endpoints(),
 	}
 }
 
@@ -93,6 +95,8 @@ func TestSpacesOfRoles(t *testing.T) {
 		"/_matrix/client/v3/rooms/x/send/sync/events":                 "client-api",
 		"/_matrix/client/v3/profile/%2Frooms%2Fx%2Fmessages":          "client-api",
 		"/_matrix/client/v3/pushers?x":                                "push-server",
+		"/_matrix/client/v3/search?next_batch=x":                      "search-server",
+		"/_matrix/client/v3/user_directory/search":                    "client-api",
 		"/_matrix/client/v3/pushrules/":                               "client-api",
 		"/_matrix/client/v1/mediation":                                "client-api",
 		"/_matrix/federationx":                                        "client-api",

@@ -161,7 +161,7 @@ func buildCluster(to, source string, more ...string) error {
 
 // allRoles are the roles of a cluster, in an order in which they may be started
 // and updated.
-var allRoles = []string{"room-server", "user-api", "directory-api", "sync-api", "client-api", "federation-api", "federation-sender", "media-api", "push-server"}
+var allRoles = []string{"room-server", "user-api", "directory-api", "sync-api", "client-api", "federation-api", "federation-sender", "media-api", "push-server", "search-server"}
 
 func binaryOf(role string) string {
 	switch {

@@ -104,7 +104,7 @@ func TestUpgrade(t *testing.T) {
 // request of any client fails.
 func rollingUpgrade(t *testing.T, previous string) {
 	current := must(t, shared.binaries)
-	c := startCluster(t, clusterOptions{binaries: previous, instances: map[string]int{"push-server": 0}}) // which v0.1.0 has not
+	c := startCluster(t, clusterOptions{binaries: previous, instances: map[string]int{"push-server": 0, "search-server": 0}}) // which v0.1.0 has not
 	before := c.formats(t)
 	c.disturbed(t, 0, deliveryWithin, func(ctx context.Context) {
 		refusals := c.countRefusals()

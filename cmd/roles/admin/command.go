@@ -49,7 +49,7 @@ func commands() []command {
 		{"log reset", "", "sets consumers to another place of their topics, or shows what is wrong", false, resetCommand},
 		{"reports", "", "shows what users have reported, and resolves it", false, reportsCommand},
 		{"restored", "", "makes the user-api's store safe after it was put back to an older copy", false, restoredCommand},
-		{"rebuild", "directory|sync", "has a view built anew at the next start", false, rebuildCommand},
+		{"rebuild", "directory|sync|search", "has a view built anew at the next start", false, rebuildCommand},
 		{"media list", "--user USER", "lists what a user has uploaded", false, mediaListCommand},
 		{"media quarantine", choice, "keeps media from everybody; a hash or a server also for later", false, mediaFlagCommand(media.Quarantined, true)},
 		{"media unquarantine", choice, "gives them back", false, mediaFlagCommand(media.Quarantined, false)},
@@ -257,7 +257,7 @@ func restoredCommand(*flag.FlagSet) func(context.Context, *run) error {
 func rebuildCommand(*flag.FlagSet) func(context.Context, *run) error {
 	return func(ctx context.Context, r *run) error {
 		if len(r.args) != 1 {
-			return fmt.Errorf("say which: %s or %s", directoryConsumer, syncConsumer)
+			return fmt.Errorf("say which: %s, %s or %s", directoryConsumer, syncConsumer, searchConsumer)
 		}
 		consumer := r.args[0]
 		r.args = nil
