@@ -30,16 +30,19 @@ func (db *DB) Terms(placeholder string) string {
 	return placeholder
 }
 
-// HasTerms is the condition that rows of a table of terms fulfil the TermQuery in
-// a placeholder.
-func (db *DB) HasTerms(table, column, placeholder string) string {
+// FindTerms is the query for the rowids of a table of terms that fulfil a TermQuery
+// and are below a number, the highest first, at most so many; all three are given as
+// placeholders. PostgreSQL must not think of reading the rows in that order until it
+// has as many: where few fulfil the query, that is all rows.
+func (db *DB) FindTerms(table, column, query, below, limit string) string {
 	if db.engine == enginePostgres {
-		return table + "." + column + " @@ CAST(" + placeholder + " AS TSQUERY)"
+		return "SELECT rowid FROM " + table + " WHERE " + column + " @@ CAST(" + query + " AS TSQUERY) AND rowid + 0 < CAST(" + below +
+			" AS BIGINT) ORDER BY rowid + 0 DESC LIMIT " + limit
 	}
-	return table + " MATCH " + placeholder
+	return "SELECT rowid FROM " + table + " WHERE " + table + " MATCH " + query + " AND rowid < " + below + " ORDER BY rowid DESC LIMIT " + limit
 }
 
-// TermQuery is the argument for HasTerms: of each list a row has at least one term.
+// TermQuery is the argument for FindTerms: of each list a row has at least one term.
 // There must be a list, and none may be empty.
 func (db *DB) TermQuery(all [][]Term) string {
 	quote, and, or, begins := `"`, " AND ", " OR ", " *"

@@ -55,7 +55,7 @@ func testFullText(t *testing.T) {
 				err := scan(&id)
 				out = append(out, id)
 				return err
-			}, "SELECT rowid FROM found WHERE "+db.HasTerms("found", "terms", "$1")+" AND rowid < $2 ORDER BY rowid DESC LIMIT 10", db.TermQuery(all), int64(1)<<62)
+			}, db.FindTerms("found", "terms", "$1", "$2", "$3"), db.TermQuery(all), int64(1)<<62, 10)
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -22,6 +22,14 @@ type Found struct {
 // Find returns events that have terms of all lists, newest first, below a number;
 // where rooms are given only theirs.
 func (d *Database) Find(ctx context.Context, terms [][]sqldb.Term, rooms []int64, below int64, limit int) (out []Found, err error) {
+	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
+		out, err = d.findTx(ctx, tx, terms, rooms, below, limit)
+		return err
+	})
+	return out, err
+}
+
+func (d *Database) findTx(ctx context.Context, tx *sqldb.Tx, terms [][]sqldb.Term, rooms []int64, below int64, limit int) (out []Found, err error) {
 	if rooms != nil {
 		list := make([]sqldb.Term, len(rooms))
 		for i, nid := range rooms {
@@ -30,18 +38,14 @@ func (d *Database) Find(ctx context.Context, terms [][]sqldb.Term, rooms []int64
 		terms = append([][]sqldb.Term{list}, terms...)
 	}
 	query := d.db.TermQuery(terms)
-	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		out = nil
-		return tx.Each(ctx, func(scan func(...any) error) error {
-			var f Found
-			var hasURL int64
-			err := scan(&f.NID, &f.EventID, &f.RoomNID, &f.Seq, &f.Sender, &f.Key, &f.Level, &hasURL, &f.Words)
-			f.HasURL = hasURL == 1
-			out = append(out, f)
-			return err
-		}, `SELECT e.nid, e.event_id, e.room_nid, e.seq, e.sender, e.key_nid, e.level, e.has_url, e.words FROM (
-    SELECT rowid AS nid FROM terms WHERE `+d.db.HasTerms("terms", "words", "$1")+` AND rowid < $2 ORDER BY rowid DESC LIMIT $3) f
-JOIN events e ON e.nid = f.nid ORDER BY e.nid DESC`, query, below, limit)
-	})
+	err = tx.Each(ctx, func(scan func(...any) error) error {
+		var f Found
+		var hasURL int64
+		err := scan(&f.NID, &f.EventID, &f.RoomNID, &f.Seq, &f.Sender, &f.Key, &f.Level, &hasURL, &f.Words)
+		f.HasURL = hasURL == 1
+		out = append(out, f)
+		return err
+	}, `SELECT e.nid, e.event_id, e.room_nid, e.seq, e.sender, e.key_nid, e.level, e.has_url, e.words FROM (
+`+d.db.FindTerms("terms", "words", "$1", "$2", "$3")+`) f JOIN events e ON e.nid = f.rowid ORDER BY e.nid DESC`, query, below, limit)
 	return out, err
 }

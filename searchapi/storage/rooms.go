@@ -108,7 +108,7 @@ func (d *Database) Sweep(ctx context.Context, partitions []int64, limit int) (so
 		}
 		some = true
 		query := d.db.TermQuery([][]sqldb.Term{{{Text: roomTerm(rooms[0])}}})
-		nids, err := numbers(ctx, tx, `SELECT rowid FROM terms WHERE `+d.db.HasTerms("terms", "words", "$1")+` ORDER BY rowid LIMIT $2`, query, limit)
+		nids, err := numbers(ctx, tx, d.db.FindTerms("terms", "words", "$1", "$2", "$3"), query, int64(First), limit)
 		if err != nil {
 			return err
 		}
@@ -116,6 +116,7 @@ func (d *Database) Sweep(ctx context.Context, partitions []int64, limit int) (so
 			_, err := tx.Exec(ctx, `DELETE FROM purged WHERE room_nid = $1`, rooms[0])
 			return err
 		}
+		slices.Sort(nids)
 		return remove(ctx, tx, nids)
 	})
 	return some, err

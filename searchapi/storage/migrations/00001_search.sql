@@ -11,6 +11,7 @@ CREATE TABLE rooms (
     room_nid BIGINT NOT NULL,
     partition_id BIGINT NOT NULL
 );
+CREATE UNIQUE INDEX rooms_nid ON rooms (room_nid);
 -- Events that can be found. nid is the order of results: origin_server_ts in
 -- milliseconds, times 2^21, and a number that tells apart what is of one
 -- millisecond. key_nid says which text it is: 1 content.body, 2 content.name,
