@@ -11,8 +11,10 @@ import (
 )
 
 const (
-	// maxRunes is how much of a word counts.
-	maxRunes = 64
+	// maxRunes is how much of a word counts, and maxMarked of a character with its
+	// marks: engines bound their terms.
+	maxRunes  = 64
+	maxMarked = 8
 	// MaxTerms bounds the terms of a text that is indexed.
 	MaxTerms = 10_000
 )
@@ -204,7 +206,7 @@ func (c *cutter) endStretch() {
 	}
 	w := &Word{Text: strings.Join(characters, "")}
 	for i := range characters {
-		characters[i] = seen(characters[i]) // these scripts have no case
+		characters[i] = clip(seen(characters[i]), maxMarked) // these scripts have no case
 	}
 	last := characters[len(characters)-1]
 	for i := range len(characters) - 1 {
@@ -223,10 +225,14 @@ func (c *cutter) term(s string) string {
 	if folded, plain := asciiFold(s); plain {
 		return folded
 	}
-	s = norm.NFKC.String(c.fold.String(seen(s)))
+	return clip(norm.NFKC.String(c.fold.String(seen(s))), maxRunes)
+}
+
+// clip leaves so many runes.
+func clip(s string, most int) string {
 	n := 0
 	for i := range s {
-		if n++; n > maxRunes {
+		if n++; n > most {
 			return s[:i]
 		}
 	}

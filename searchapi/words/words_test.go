@@ -117,6 +117,17 @@ func TestLong(t *testing.T) {
 	if got := Terms(long); len(got) != 1 || len(got[0]) != maxRunes {
 		t.Errorf("%d terms", len(got))
 	}
+	for _, marked := range []string{"東", "ด", "e"} {
+		marked += strings.Repeat("\u0316", 3000)
+		for _, term := range Terms(marked + marked) {
+			if len(term) > 4*maxRunes {
+				t.Errorf("a term of %d bytes", len(term))
+			}
+		}
+		if !finds(marked, marked+marked) {
+			t.Errorf("%.4q with many marks does not find itself", marked)
+		}
+	}
 	if !finds(long, long) {
 		t.Error("a long word does not find itself")
 	}
@@ -145,7 +156,7 @@ func FuzzTerms(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		terms := Terms(text)
 		for _, term := range terms {
-			if term == "" || !utf8.ValidString(term) || utf8.RuneCountInString(term) > 8*maxRunes {
+			if term == "" || !utf8.ValidString(term) || utf8.RuneCountInString(term) > maxRunes {
 				t.Fatalf("%q has the term %q", text, term)
 			}
 			for _, r := range term {
