@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -149,7 +150,9 @@ func buildCluster(to, source string, more ...string) error {
 	}
 	args = append(append(args, "./cmd/dendrite-admin"), more...)
 	for _, role := range allRoles {
-		args = append(args, "./cmd/"+binaryOf(role))
+		if _, err := os.Stat(filepath.Join(source, "cmd", binaryOf(role))); err == nil { // an earlier release may not have it
+			args = append(args, "./cmd/"+binaryOf(role))
+		}
 	}
 	cmd := exec.Command("go", args...)
 	cmd.Dir = source

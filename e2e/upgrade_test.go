@@ -104,7 +104,7 @@ func TestUpgrade(t *testing.T) {
 // request of any client fails.
 func rollingUpgrade(t *testing.T, previous string) {
 	current := must(t, shared.binaries)
-	c := startCluster(t, clusterOptions{binaries: previous, instances: map[string]int{"push-server": 0, "search-server": 0}}) // which v0.1.0 has not
+	c := startCluster(t, clusterOptions{binaries: previous, instances: lacking(previous)})
 	before := c.formats(t)
 	c.disturbed(t, 0, deliveryWithin, func(ctx context.Context) {
 		refusals := c.countRefusals()
@@ -126,6 +126,17 @@ func rollingUpgrade(t *testing.T, previous string) {
 			t.Error("no record has changed: nothing was tested")
 		}
 	})
+}
+
+// lacking says that there are no instances of roles that a release has not.
+func lacking(binaries string) map[string]int {
+	out := map[string]int{}
+	for _, role := range allRoles {
+		if _, err := os.Stat(filepath.Join(binaries, binaryOf(role))); err != nil {
+			out[role] = 0
+		}
+	}
+	return out
 }
 
 // replace stops instances and starts other binaries in their places.
