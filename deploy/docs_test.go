@@ -23,7 +23,7 @@ func TestStorageIsDescribed(t *testing.T) {
 		t.Fatal("storage.md has no leases")
 	}
 	sections := map[string]string{"lease": leases}
-	for _, component := range []string{"roomserver", "userapi", "directoryapi", "syncapi", "mediaapi", "pushapi"} {
+	for _, component := range []string{"roomserver", "userapi", "directoryapi", "syncapi", "mediaapi", "pushapi", "searchapi"} {
 		_, section, found := strings.Cut(components, "**"+component+"**")
 		if !found {
 			t.Fatalf("storage.md has no section of %s", component)

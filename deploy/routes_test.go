@@ -10,6 +10,7 @@ import (
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/mediaapi"
 	"github.com/matrix-org/dendrite/pushapi"
+	"github.com/matrix-org/dendrite/searchapi"
 	"github.com/matrix-org/dendrite/syncapi"
 )
 
@@ -23,10 +24,11 @@ func naming(role string) http.Handler {
 // served lists every endpoint of every role, by its role.
 func served() map[string][]httpapi.Endpoint {
 	return map[string][]httpapi.Endpoint{
-		"client-api":  new(clientapi.Server).Endpoints(),
-		"sync-api":    new(syncapi.Server).Endpoints(),
-		"media-api":   new(mediaapi.Server).Endpoints(),
-		"push-server": new(pushapi.Server).Endpoints(),
+		"client-api":    new(clientapi.Server).Endpoints(),
+		"sync-api":      new(syncapi.Server).Endpoints(),
+		"media-api":     new(mediaapi.Server).Endpoints(),
+		"push-server":   new(pushapi.Server).Endpoints(),
+		"search-server": new(searchapi.Server).Endpoints(),
 	}
 }
 
@@ -112,6 +114,8 @@ func TestSpacesOfRoles(t *testing.T) {
 		"/_matrix/client/v3/keys/query":                                               "client-api",
 		"/_matrix/client/v4/syncs":                                                    "client-api",
 		"/_matrix/client/unstable/orgxmatrix.simplified_msc3575/sync":                 "client-api",
+		"/_matrix/client/v3/search?next_batch=x":                                      "search-server",
+		"/_matrix/client/v3/user_directory/search":                                    "client-api",
 	} {
 		if _, got := n.call(t, http.MethodGet, path, nil); got != fmt.Sprintf("%s GET %s", role, path) {
 			t.Errorf("%s should reach %s, got %q", path, role, got)

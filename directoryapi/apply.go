@@ -62,7 +62,7 @@ func (s *Server) apply(ctx context.Context, batch *consumer.Batch) error {
 	}
 	if s.skippable(changes) {
 		batch.Skip()
-		s.progress.advance(s.applied)
+		s.progress.Advance(s.applied)
 		if !s.sole {
 			select {
 			case <-s.skipped: // what was to be told before is less
@@ -87,7 +87,7 @@ func (s *Server) apply(ctx context.Context, batch *consumer.Batch) error {
 		s.applied[partition] = seq
 	}
 	s.committed = s.now()
-	s.progress.advance(seqs)
+	s.progress.Advance(seqs)
 	return nil
 }
 

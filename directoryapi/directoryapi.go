@@ -44,7 +44,7 @@ type Server struct {
 	caller     rpc.Caller
 	log        eventlog.Log
 	consumer   *consumer.Consumer
-	progress   *progress
+	progress   *consumer.Progress
 	// applied is the last Seq of each partition that the loop has applied, some
 	// of them not stored yet; committed is when it stored last. The loop's only.
 	applied   map[int]int64
@@ -71,7 +71,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("directoryapi: %s: %w", roomserver.TopicOutput, err)
 	}
-	seqs, err := db.Positions(ctx)
+	progress, err := consumer.NewProgress(ctx, topic.Partitions, db.Positions)
 	if err != nil {
 		return nil, fmt.Errorf("directoryapi: positions: %w", err)
 	}
@@ -83,7 +83,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		db:         db,
 		caller:     deps.Caller,
 		log:        deps.Log,
-		progress:   newProgress(topic.Partitions, seqs),
+		progress:   progress,
 		applied:    map[int]int64{},
 		skipped:    make(chan map[int]int64, 1),
 		logger:     logger,

@@ -13,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/rpc"
@@ -348,7 +349,11 @@ func testWaitEnds(t *testing.T) {
 	if err == nil {
 		t.Error("a view that is behind answered")
 	}
-	s := &Server{config: config.Directory{WaitTimeout: time.Millisecond}, progress: newProgress(1, nil)}
+	progress, err := consumer.NewProgress(t.Context(), 1, func(context.Context) (map[int]int64, error) { return nil, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{config: config.Directory{WaitTimeout: time.Millisecond}, progress: progress}
 	if err := s.wait(t.Context(), []int64{1}); !matrixerror.Is(err, "M_UNKNOWN") || matrixerror.From(err).Status != 503 {
 		t.Errorf("timeout: %v", err)
 	}

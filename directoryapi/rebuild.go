@@ -60,7 +60,7 @@ func (s *Server) rebuild(ctx context.Context, partition int) error {
 		return err
 	}
 	s.applied[partition] = seq
-	s.progress.advance(map[int]int64{partition: seq})
+	s.progress.Advance(map[int]int64{partition: seq})
 	return nil
 }
 

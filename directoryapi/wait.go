@@ -2,20 +2,15 @@ package directoryapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	roomserver "github.com/matrix-org/dendrite/roomserver/api"
 )
-
-// lookInterval is how often the database is asked how far the view is while
-// another instance keeps it.
-const lookInterval = 20 * time.Millisecond
 
 // tellInterval bounds how often an instance that passes over records, which
 // mean nothing to the view, tells the others by the database how far it is.
@@ -56,49 +51,6 @@ func (s *Server) tellSkipped(ctx context.Context) {
 // retryHeads is the pause after the room server did not answer.
 const retryHeads = time.Second
 
-// progress is how far the view is, as far as this instance knows.
-type progress struct {
-	mu      sync.Mutex
-	seqs    []int64
-	changed chan struct{} // closed and replaced with each step
-}
-
-func newProgress(partitions int, seqs map[int]int64) *progress {
-	p := &progress{seqs: make([]int64, partitions), changed: make(chan struct{})}
-	p.advance(seqs)
-	return p
-}
-
-// advance notes positions and wakes who waits.
-func (p *progress) advance(seqs map[int]int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	moved := false
-	for partition, seq := range seqs {
-		if partition >= 0 && partition < len(p.seqs) && p.seqs[partition] < seq {
-			p.seqs[partition] = seq
-			moved = true
-		}
-	}
-	if moved {
-		close(p.changed)
-		p.changed = make(chan struct{})
-	}
-}
-
-// reached tells whether the view is at least there, and if not gives what to
-// wait for.
-func (p *progress) reached(want []int64) (bool, <-chan struct{}) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i, seq := range want {
-		if i >= len(p.seqs) || p.seqs[i] < seq {
-			return false, p.changed
-		}
-	}
-	return true, nil
-}
-
 // Ready waits until the view holds all that was there when it was called. It
 // fails if the view is of a past that is not there any more: if the store of the
 // room server and the log were put back to an earlier copy, and the view was not.
@@ -110,10 +62,7 @@ func (s *Server) Ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.progress.mu.Lock()
-	applied := slices.Clone(s.progress.seqs)
-	s.progress.mu.Unlock()
-	if err := consumer.CheckAhead(ctx, s.log, roomserver.TopicOutput, applied, heads, roomserver.OutputSeq); err != nil {
+	if err := consumer.CheckAhead(ctx, s.log, roomserver.TopicOutput, s.progress.Seqs(), heads, roomserver.OutputSeq); err != nil {
 		return fmt.Errorf("directoryapi: %w", err)
 	}
 	if err := s.CaughtUp(ctx); err != nil {
@@ -146,54 +95,20 @@ func (s *Server) CaughtUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	look := time.NewTicker(lookInterval)
-	defer look.Stop()
-	for {
-		ok, changed := s.progress.reached(want)
-		if ok {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("directoryapi: the view is behind: %w", ctx.Err())
-		case <-changed:
-		case <-look.C:
-			seqs, err := s.db.Positions(ctx)
-			if err != nil {
-				return err
-			}
-			s.progress.advance(seqs)
-		}
+	if err := s.progress.Await(ctx, want); err != nil {
+		return fmt.Errorf("directoryapi: the view is behind: %w", err)
 	}
+	return nil
 }
 
 // wait returns once the view has applied what is wanted; 503 if that takes
 // longer than configured.
 func (s *Server) wait(ctx context.Context, want []int64) error {
-	ok, changed := s.progress.reached(want)
-	if ok {
-		return nil
+	waiting, cancel := context.WithTimeout(ctx, s.config.WaitTimeout)
+	defer cancel()
+	err := s.progress.Await(waiting, want)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return matrixerror.Unavailable(time.Second, "The room directory has not caught up yet")
 	}
-	timeout := time.NewTimer(s.config.WaitTimeout)
-	defer timeout.Stop()
-	look := time.NewTicker(lookInterval)
-	defer look.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timeout.C:
-			return matrixerror.Unavailable(time.Second, "The room directory has not caught up yet")
-		case <-changed:
-		case <-look.C:
-			seqs, err := s.db.Positions(ctx)
-			if err != nil {
-				return err
-			}
-			s.progress.advance(seqs)
-		}
-		if ok, changed = s.progress.reached(want); ok {
-			return nil
-		}
-	}
+	return err
 }

@@ -83,6 +83,7 @@ func TestStoresRestored(t *testing.T) {
 	}{
 		{"syncapi", "sum(seq) FROM syncapi.offsets", later.nothingLost},
 		{"directoryapi", "count(*) FROM directoryapi.aliases", later.aliasLost},
+		{"searchapi", "count(*) FROM searchapi.events", later.nothingLost},
 		{"roomserver", "count(*) FROM roomserver.events", later.nothingLost},
 		{"userapi", "count(*) FROM userapi.accounts", later.usersLost},
 	} {
@@ -116,13 +117,14 @@ func (s *since) note() string {
 	return "/user/" + url.PathEscape(s.talk.bob.id) + "/account_data/org.example.note"
 }
 
-// happens makes an account, an alias, account data and a room.
+// happens makes an account, an alias, account data and a room with a name.
 func (s *since) happens(name string) {
 	s.t.Helper()
 	carol := register(s.t, s.c, name)
 	carol.join(s.t, s.talk.room)
 	s.talk.alice.call(s.t, "PUT", alias(name), object{"room_id": s.talk.room})
 	s.talk.bob.call(s.t, "PUT", s.note(), object{"note": name})
+	s.talk.bob.createRoom(s.t, object{"name": "Room of " + name})
 }
 
 // knows tells what is there of that: the account, the alias and the note.
@@ -153,6 +155,9 @@ func (s *since) expect(name string, account, named, noted bool) {
 	a, n, note := s.knows(name)
 	if a != account || n != named || (note == name) != noted {
 		s.t.Errorf("%s: the account is there: %v, the alias: %v, the note is %q", name, a, n, note)
+	}
+	if ids, _ := s.talk.bob.searching(s.t, "", object{"search_term": "room of " + name}); len(ids) != 1 {
+		s.t.Errorf("%s: the room is found by its name: %v", name, ids)
 	}
 }
 

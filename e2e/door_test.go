@@ -73,6 +73,8 @@ func roleOf(method, path string) string {
 		return "sync-api"
 	case strings.HasPrefix(path, "/_matrix/client/v3/pushers"), strings.HasPrefix(path, "/_matrix/client/r0/pushers"):
 		return "push-server"
+	case path == "/_matrix/client/v3/search", path == "/_matrix/client/r0/search":
+		return "search-server"
 	case strings.HasPrefix(path, "/_matrix/media/"), strings.HasPrefix(path, "/_matrix/client/v1/media/"):
 		return "media-api"
 	case strings.HasPrefix(path, "/_matrix/federation/"), strings.HasPrefix(path, "/_matrix/key/"):

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -149,7 +150,9 @@ func buildCluster(to, source string, more ...string) error {
 	}
 	args = append(append(args, "./cmd/dendrite-admin"), more...)
 	for _, role := range allRoles {
-		args = append(args, "./cmd/"+binaryOf(role))
+		if _, err := os.Stat(filepath.Join(source, "cmd", binaryOf(role))); err == nil { // an earlier release may not have it
+			args = append(args, "./cmd/"+binaryOf(role))
+		}
 	}
 	cmd := exec.Command("go", args...)
 	cmd.Dir = source
@@ -161,7 +164,7 @@ func buildCluster(to, source string, more ...string) error {
 
 // allRoles are the roles of a cluster, in an order in which they may be started
 // and updated.
-var allRoles = []string{"room-server", "user-api", "directory-api", "sync-api", "client-api", "federation-api", "federation-sender", "media-api", "push-server"}
+var allRoles = []string{"room-server", "user-api", "directory-api", "sync-api", "client-api", "federation-api", "federation-sender", "media-api", "push-server", "search-server"}
 
 func binaryOf(role string) string {
 	switch {

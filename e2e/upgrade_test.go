@@ -105,7 +105,7 @@ func TestUpgrade(t *testing.T) {
 // request of any client fails.
 func rollingUpgrade(t *testing.T, previous string) {
 	current := must(t, shared.binaries)
-	c := startCluster(t, clusterOptions{binaries: previous})
+	c := startCluster(t, clusterOptions{binaries: previous, instances: lacking(previous)})
 	before := c.formats(t)
 	c.disturbed(t, 0, deliveryWithin, func(ctx context.Context) {
 		refusals := c.countRefusals()
@@ -138,6 +138,17 @@ func sendLater(t *testing.T, c *cluster) {
 	const delayed = "/_matrix/client/unstable/org.matrix.msc4140"
 	id := u.call(t, "PUT", delayed+"/rooms/"+url.PathEscape(room)+"/delayed_event/m.room.message/1", object{"delay_ms": 1, "content": object{"body": "late"}}).str("delay_id")
 	until(t, "the delayed event is sent", func() bool { return u.call(t, "GET", delayed+"/delayed_events/"+id, nil).str("event_id") != "" })
+}
+
+// lacking says that there are no instances of roles that a release has not.
+func lacking(binaries string) map[string]int {
+	out := map[string]int{}
+	for _, role := range allRoles {
+		if _, err := os.Stat(filepath.Join(binaries, binaryOf(role))); err != nil {
+			out[role] = 0
+		}
+	}
+	return out
 }
 
 // replace stops instances and starts other binaries in their places.

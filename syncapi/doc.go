@@ -23,7 +23,9 @@
 // the view anew of what the room server knows; where user.output does not,
 // resync.go has the user-api tell there again what is current. Requests wait.
 // It asks the room server (state, history, events) and the user-api (account
-// data, filters, receipts, presence, who has forgotten a room).
+// data, filters, receipts, presence, who has forgotten a room). Others ask it what
+// is unread (counts.go), what a user may see of rooms (reach.go), and for events as
+// they stand in answers (show.go).
 //
 // The way of a record is consume.go → apply.go → flush.go → user.go; that of a request
 // is sync.go → answer.go → timeline.go/state.go → encode.go. view.go holds what

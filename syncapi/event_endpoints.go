@@ -99,11 +99,7 @@ func (s *Server) context(r *httpapi.Request) (any, error) {
 		return nil, err
 	}
 	limit = min(limit, maxContext)
-	older, err := s.page(r.Context(), v, f, history{from: before(ev.Position), backwards: true, limit: limit / 2})
-	if err != nil {
-		return nil, err
-	}
-	newer, err := s.page(r.Context(), v, f, history{from: ev.Position, limit: limit - limit/2})
+	older, newer, err := s.around(r.Context(), v, f, ev, limit/2, limit-limit/2)
 	if err != nil {
 		return nil, err
 	}

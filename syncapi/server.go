@@ -156,6 +156,8 @@ func (s *Server) Register(r *rpc.Server) {
 		return &api.PositionResponse{Position: pos}, nil
 	})
 	api.QueryUnread.Serve(r, s.queryUnread)
+	api.QueryReach.Serve(r, s.queryReach)
+	api.QueryShow.Serve(r, s.queryShow)
 }
 
 // Run keeps the view up to date until ctx is done. Then waiting requests are

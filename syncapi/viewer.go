@@ -56,12 +56,17 @@ func (s *Server) viewer(r *httpapi.Request, roomID string) (*viewer, error) {
 	if err := s.catchUpRoom(ctx, roomID); err != nil {
 		return nil, err
 	}
-	u, err := s.view.user(ctx, r.Device.UserID)
+	return s.viewerOf(ctx, r.Device.UserID, r.Device.DeviceID, roomID)
+}
+
+// viewerOf is viewer for a room that the view has caught up with.
+func (s *Server) viewerOf(ctx context.Context, userID, deviceID, roomID string) (*viewer, error) {
+	u, err := s.view.user(ctx, userID)
 	if err != nil {
 		return nil, err
 	}
 	defer s.view.release(u)
-	v := &viewer{userID: u.id, deviceID: r.Device.DeviceID, roomID: roomID, now: s.now().UnixMilli()}
+	v := &viewer{userID: u.id, deviceID: deviceID, roomID: roomID, now: s.now().UnixMilli()}
 	u.mu.Lock()
 	v.ignored = u.ignored
 	if m := u.rooms[roomID]; m != nil {
@@ -106,14 +111,11 @@ func (s *Server) catchUpRoom(ctx context.Context, roomID string) error {
 	if err != nil {
 		return err
 	}
-	want := newVector(len(s.view.shape.rooms), 0, 0, 0)
+	want := make([]int64, len(s.view.shape.rooms))
 	if p := s.partition(roomID); p < len(res.Seqs) {
-		want.rooms[p] = res.Seqs[p]
+		want[p] = res.Seqs[p]
 	}
-	if there, err := s.await(ctx, want); there || err != nil {
-		return err
-	}
-	return matrixerror.Unavailable(retryLater, "The view of rooms lags behind")
+	return s.catchUpTo(ctx, want)
 }
 
 // mayLook decides for users whom the view does not know as members: it may lag

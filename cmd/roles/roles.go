@@ -22,6 +22,7 @@ import (
 	"github.com/matrix-org/dendrite/pushapi"
 	"github.com/matrix-org/dendrite/roomserver"
 	roomserverapi "github.com/matrix-org/dendrite/roomserver/api"
+	"github.com/matrix-org/dendrite/searchapi"
 	"github.com/matrix-org/dendrite/syncapi"
 	syncapiapi "github.com/matrix-org/dendrite/syncapi/api"
 	"github.com/matrix-org/dendrite/userapi"
@@ -108,10 +109,17 @@ func table() []spec {
 			return pushapi.New(ctx, pushapi.Deps{Config: w.config.Push, Denied: w.config.Federation.Denied(),
 				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
+		{"search-server", "", true, "searchapi", false, 50 * time.Millisecond, func(ctx context.Context, w *world, db *sqldb.DB) (Role, error) {
+			if !w.config.Search.Enabled {
+				return absent(ctx, w, db)
+			}
+			return searchapi.New(ctx, searchapi.Deps{Config: w.config.Search,
+				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
+		}},
 	}
 }
 
-// absent makes a role whose part is not there yet: it does nothing, and its
+// absent makes a role whose part is not there, yet or by configuration: it does nothing, and its
 // endpoints are answered M_UNRECOGNIZED.
 func absent(context.Context, *world, *sqldb.DB) (Role, error) { return nothing{}, nil }
 

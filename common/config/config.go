@@ -19,6 +19,7 @@ type Dendrite struct {
 	Directory    Directory    `yaml:"directory"`
 	MediaAPI     MediaAPI     `yaml:"media_api"`
 	Push         Push         `yaml:"push"`
+	Search       Search       `yaml:"search"`
 	Presence     Presence     `yaml:"presence"`
 	Retention    Retention    `yaml:"retention"`
 	Federation   Federation   `yaml:"federation"`
@@ -39,6 +40,7 @@ func Default() *Dendrite {
 		EventLog:     EventLog{Partitions: 16, Kafka: Kafka{TopicPrefix: "dendrite."}},
 		MediaAPI:     defaultMedia(),
 		Presence:     Presence{Enabled: true},
+		Search:       Search{Enabled: true},
 		Federation:   Federation{DenyRanges: privateRanges()},
 	}
 	c.fill()
@@ -59,5 +61,6 @@ func (c *Dendrite) fill() {
 	c.Directory.Defaults()
 	c.MediaAPI.Defaults()
 	c.Push.Defaults()
+	c.Search.Defaults()
 	c.Retention.Defaults()
 }

@@ -125,14 +125,18 @@ type Database struct {
 	PushServerURL string `yaml:"push_server_url"`
 	// PushServerURLFile holds PushServerURL.
 	PushServerURLFile string `yaml:"push_server_url_file"`
+	// SearchServerURL is the search-server's.
+	SearchServerURL string `yaml:"search_server_url"`
+	// SearchServerURLFile holds SearchServerURL.
+	SearchServerURLFile string `yaml:"search_server_url_file"`
 }
 
 // StoreURL returns where a store is, of those named roomserver, userapi,
-// directoryapi, syncapi, mediaapi and pushapi; "" for a SQLite file.
+// directoryapi, syncapi, mediaapi, pushapi and searchapi; "" for a SQLite file.
 func (c *Database) StoreURL(store string) string {
 	own := map[string]string{
 		"roomserver": c.RoomServerURL, "userapi": c.UserAPIURL, "directoryapi": c.DirectoryAPIURL, "syncapi": c.SyncAPIURL, "mediaapi": c.MediaAPIURL,
-		"pushapi": c.PushServerURL,
+		"pushapi": c.PushServerURL, "searchapi": c.SearchServerURL,
 	}[store]
 	if own != "" {
 		return own
@@ -150,7 +154,7 @@ func (c *Database) Defaults() {
 func (c *Database) validate(p *problems) {
 	for path, text := range map[string]string{
 		"url": c.URL, "room_server_url": c.RoomServerURL, "user_api_url": c.UserAPIURL, "directory_api_url": c.DirectoryAPIURL, "sync_api_url": c.SyncAPIURL, "media_api_url": c.MediaAPIURL,
-		"push_server_url": c.PushServerURL,
+		"push_server_url": c.PushServerURL, "search_server_url": c.SearchServerURL,
 	} {
 		if text == "" {
 			continue

@@ -39,9 +39,11 @@ type Table struct {
 // What the engines' catalogues say of the tables of the current schema, and of
 // a table's columns: name, type, place in the primary key (0: not in it).
 const (
-	sqliteTables   = `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY name`
+	sqliteTables   = `SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~' ORDER BY name`
 	sqliteColumns  = `SELECT name, type, pk FROM pragma_table_info($1) ORDER BY cid`
-	postgresTables = `SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = current_schema() ORDER BY tablename`
+	postgresTables = `SELECT tablename FROM pg_catalog.pg_tables t WHERE schemaname = current_schema() AND NOT EXISTS (
+		SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = (quote_ident(t.schemaname) || '.' || quote_ident(t.tablename))::regclass
+		AND a.atttypid = 'tsvector'::regtype AND a.attnum > 0 AND NOT a.attisdropped) ORDER BY tablename`
 	postgresColumn = `SELECT a.attname, pg_catalog.format_type(a.atttypid, NULL), COALESCE(array_position(i.indkey::int2[], a.attnum), -1) + 1
 		FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 		LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary
@@ -49,7 +51,8 @@ const (
 		ORDER BY a.attnum`
 )
 
-// Tables describes the tables there are, by name; not those of the engine.
+// Tables describes the tables there are, by name; not those of the engine, nor
+// tables of terms (fulltext.go), which are made of others.
 func (db *DB) Tables(ctx context.Context) ([]Table, error) {
 	var out []Table
 	err := db.Read(ctx, func(tx *Tx) error {

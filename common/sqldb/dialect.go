@@ -12,7 +12,11 @@ import (
 // BIGINT PRIMARY KEY is the table's own order there only as INTEGER, and
 // "-- clustered" behind a table's end asks for that of a primary key of several
 // columns. An index is made "CONCURRENTLY" only where others write meanwhile.
+// A table of terms (fulltext.go) is FTS5's, which brings its index along: of what
+// is put there it keeps neither the text nor the places of terms.
 var (
+	termTable     = regexp.MustCompile(`CREATE TABLE (\w+) \(rowid BIGINT PRIMARY KEY, (\w+) TSVECTOR NOT NULL\);`)
+	termIndex     = regexp.MustCompile(`CREATE INDEX \w+ ON \w+ USING gin \(\w+\);`)
 	bigPrimaryKey = regexp.MustCompile(`BIGINT(\s+)PRIMARY KEY`)
 	clustered     = regexp.MustCompile(`\);\s*-- clustered`)
 	concurrently  = regexp.MustCompile(`INDEX CONCURRENTLY`)
@@ -35,6 +39,8 @@ func (f sqliteFS) Open(name string) (fs.File, error) {
 	if err = firstOf(err, file.Close()); err != nil {
 		return nil, err
 	}
+	text = termTable.ReplaceAll(text, []byte("CREATE VIRTUAL TABLE ${1} USING fts5(${2}, content='', contentless_delete=1, detail=none, tokenize='ascii');"))
+	text = termIndex.ReplaceAll(text, nil)
 	text = bigPrimaryKey.ReplaceAll(text, []byte("INTEGER${1}PRIMARY KEY"))
 	text = clustered.ReplaceAll(text, []byte(") WITHOUT ROWID;"))
 	text = concurrently.ReplaceAll(text, []byte("INDEX"))

@@ -144,6 +144,8 @@ func (p *past) complete() {
 	if again := p.send(p.alice, p.room, "late2", "after the backup"); again != p.late[1] {
 		p.Fatalf("a retried transaction gives %s, was %s", again, p.late[1])
 	}
+	p.finds(p.bob, "backup", p.late[1], p.late[0])
+	p.finds(p.bob, "message", p.missed[2], p.missed[1], p.missed[0])
 	p.goesOn()
 }
 
@@ -224,6 +226,12 @@ func TestRestored(t *testing.T) {
 		}
 		p.call(p.bob, "GET", "/directory/room/"+url.PathEscape(p.alias), object{})
 	})
+	t.Run("search", func(t *testing.T) {
+		p := template.copy(t)
+		p.restore(p.saved, "searchapi.db")
+		p.mustStart()
+		p.complete()
+	})
 	t.Run("users", func(t *testing.T) {
 		p := template.copy(t)
 		p.restore(p.saved, "userapi.db")
@@ -286,7 +294,7 @@ func testPastRestored(p *past) {
 	if text := p.status(); !strings.Contains(text, "dendrite-admin rebuild sync") {
 		p.Fatal(text)
 	}
-	for _, view := range readers() {
+	for _, view := range append(readers(), searchConsumer) {
 		p.admin(func(i *Installation, out *bytes.Buffer) error { return Rebuild(p.Context(), i, view, out) })
 	}
 	p.mustStart()
@@ -294,6 +302,8 @@ func testPastRestored(p *past) {
 	if got := p.history(p.bob, p.room); !slices.Equal(got, p.before) {
 		p.Fatalf("the room has %v, in the backup it had %v", got, p.before)
 	}
+	p.finds(p.bob, "message", p.missed[2], p.missed[1], p.missed[0])
+	p.finds(p.bob, "backup")
 	p.goesOn()
 	if got := timeline(p.sync(p.bob, p.token), p.room); len(got) != 1 {
 		p.Fatalf("the token of the backup gives %v", got)

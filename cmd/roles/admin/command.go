@@ -49,7 +49,7 @@ func commands() []command {
 		{"log reset", "", "sets consumers to another place of their topics, or shows what is wrong", false, resetCommand},
 		{"reports", "", "shows what users have reported, and resolves it", false, reportsCommand},
 		{"restored", "", "makes the user-api's store safe after it was put back to an older copy", false, restoredCommand},
-		{"rebuild", "directory|sync", "has a view built anew at the next start", false, rebuildCommand},
+		{"rebuild", "directory|sync|search", "has a view built anew at the next start", false, rebuildCommand},
 		{"purge-history", "ROOM --before TIME|EVENT", "deletes what is older in a room, but for its state", false, purgeHistoryCommand},
 		{"purge-room", "ROOM [--force]", "deletes a room with all that is in it", false, purgeRoomCommand},
 		{"purges", "", "shows what was to be purged, and what became of it", false, purgesCommand},
@@ -260,7 +260,7 @@ func restoredCommand(*flag.FlagSet) func(context.Context, *run) error {
 func rebuildCommand(*flag.FlagSet) func(context.Context, *run) error {
 	return func(ctx context.Context, r *run) error {
 		if len(r.args) != 1 {
-			return fmt.Errorf("say which: %s or %s", directoryConsumer, syncConsumer)
+			return fmt.Errorf("say which: %s, %s or %s", directoryConsumer, syncConsumer, searchConsumer)
 		}
 		consumer := r.args[0]
 		r.args = nil

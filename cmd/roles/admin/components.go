@@ -17,6 +17,7 @@ import (
 	push "github.com/matrix-org/dendrite/pushapi/storage"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	rooms "github.com/matrix-org/dendrite/roomserver/storage"
+	search "github.com/matrix-org/dendrite/searchapi/storage"
 	syncs "github.com/matrix-org/dendrite/syncapi/storage"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 	users "github.com/matrix-org/dendrite/userapi/storage"
@@ -35,6 +36,8 @@ type component struct {
 	placeTables []string
 	// repartition changes the store, once copied; may be nil.
 	repartition func(context.Context, *sqldb.Tx, plan) error
+	// remade says that the store is not copied: it is made anew where it is next.
+	remade bool
 }
 
 // leaseTables are those of common/lease.
@@ -45,28 +48,38 @@ func components() []component {
 		{"roomserver", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := rooms.New(ctx, db)
 			return err
-		}), leasePlaces, leaseTables(), repartitionRooms},
+		}), leasePlaces, leaseTables(), repartitionRooms, false},
 		{"userapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := users.New(ctx, db, userapi.UserOutputPartitions)
 			return err
-		}), leasePlaces, leaseTables(), nil},
+		}), leasePlaces, leaseTables(), nil, false},
 		{"directoryapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := directory.New(ctx, db)
 			return err
-		}), directoryPlaces, leaseTables(), repartitionDirectory},
+		}), directoryPlaces, leaseTables(), repartitionDirectory, false},
 		{"syncapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := syncs.Open(ctx, db)
 			return err
-		}), syncPlaces, append(leaseTables(), "offsets"), nil},
+		}), syncPlaces, append(leaseTables(), "offsets"), nil, false},
 		{"mediaapi", func(ctx context.Context, db *sqldb.DB) error {
 			_, err := media.New(ctx, db)
 			return err
-		}, noPlaces, nil, nil}, // it reads no topic
+		}, noPlaces, nil, nil, false}, // it reads no topic
 		{"pushapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := push.New(ctx, db)
 			return err
-		}), leasePlaces, leaseTables(), repartitionPush},
+		}), leasePlaces, leaseTables(), repartitionPush, false},
+		// What it finds events by is each engine's own.
+		{"searchapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
+			_, err := search.New(ctx, db)
+			return err
+		}), searchPlaces, leaseTables(), nil, true},
 	}
+}
+
+// remade tells whether a store is not copied.
+func remade(store string) bool {
+	return slices.ContainsFunc(components(), func(c component) bool { return c.store == store && c.remade })
 }
 
 func withLeases(migrate func(context.Context, *sqldb.DB) error) func(context.Context, *sqldb.DB) error {

@@ -237,6 +237,9 @@ func movePlaces(ctx context.Context, from, to *Installation, plan plan, parts ma
 		} else {
 			p = p.moved(parts[p.Topic][p.Partition], to.topics[p.Topic].ID)
 		}
+		if remade(p.Store) {
+			p.Next, p.Seq = -1, 0 // before the topic's beginning: what is there is not all
+		}
 		err := to.Stores[p.Store].Write(ctx, func(tx *sqldb.Tx) error { return p.put(ctx, tx) })
 		if err != nil {
 			return fmt.Errorf("%s: place of %s: %w", p.Store, p.Consumer, err)

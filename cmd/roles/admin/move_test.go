@@ -13,6 +13,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
+	"github.com/matrix-org/dendrite/common/testwait"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 )
 
@@ -128,6 +129,7 @@ func (l *lived) check(h *home) {
 		h.Fatalf("account data: %v", a)
 	}
 	l.checkOdd(h)
+	h.finds(l.bob, "message", l.missed[2], l.missed[1], l.missed[0])
 	whole := h.sync(l.bob, "")
 	receipts := list(dig(whole, "rooms", "join", l.room, "ephemeral", "events"))
 	if len(receipts) != 1 || receipts[0].(object)["type"] != "m.receipt" {
@@ -137,6 +139,21 @@ func (l *lived) check(h *home) {
 	if events := timeline(h.sync(l.bob, whole["next_batch"].(string)), l.room); !slices.Equal(events, []string{new}) {
 		h.Fatalf("what is new gives %v, want %s", events, new)
 	}
+}
+
+// finds waits until a user finds just these messages, newest first: the index may be
+// made anew.
+func (h *home) finds(u user, term string, want ...string) {
+	h.Helper()
+	body := object{"search_categories": object{"room_events": object{"search_term": term, "order_by": "recent", "filter": object{"limit": 100}}}}
+	var got []string
+	testwait.Until(h, term+" is found", func() bool {
+		got = nil
+		for _, r := range list(dig(h.call(u, "POST", "/search", body), "search_categories", "room_events", "results")) {
+			got = append(got, dig(r, "result", "event_id").(string))
+		}
+		return slices.Equal(got, want)
+	})
 }
 
 // checkOdd finds again what has an odd name.

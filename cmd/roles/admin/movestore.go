@@ -32,9 +32,12 @@ const (
 )
 
 // tables are those that are copied: not places, which are others in another
-// log, nor what belongs to the database itself.
+// log, nor what belongs to the database itself, nor what is made anew.
 func (c *component) tables(ctx context.Context, db *sqldb.DB) ([]sqldb.Table, error) {
 	all, err := db.Tables(ctx)
+	if c.remade {
+		return nil, err
+	}
 	return slices.DeleteFunc(all, func(t sqldb.Table) bool {
 		return strings.HasPrefix(t.Name, "goose_") || strings.HasPrefix(t.Name, "maintenance_") || slices.Contains(c.placeTables, t.Name)
 	}), err

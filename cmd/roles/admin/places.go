@@ -11,6 +11,7 @@ import (
 	"github.com/matrix-org/dendrite/common/sqldb"
 	directory "github.com/matrix-org/dendrite/directoryapi/storage"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
+	search "github.com/matrix-org/dendrite/searchapi/storage"
 	syncs "github.com/matrix-org/dendrite/syncapi/storage"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
@@ -93,7 +94,7 @@ func (i *Installation) compare(ctx context.Context, p *Place) error {
 		p.Wrong = "the topic is not the one that was read"
 	case p.Next > end && topic.Durability == eventlog.Durable:
 		p.Wrong = "the topic ends before what was read of it"
-	case p.Next < start && p.Consumer != directoryConsumer && p.Consumer != syncConsumer && p.Consumer != pushConsumer: // which can do without
+	case p.Next < start && !slices.Contains(frugal(), p.Consumer):
 		p.Wrong = "records were dropped before they were read"
 	default:
 		p.Lag = max(0, end-p.Next)
@@ -111,7 +112,13 @@ const (
 	directoryConsumer = "directory"
 	syncConsumer      = "sync"
 	pushConsumer      = "push"
+	searchConsumer    = "search"
 )
+
+// frugal are the consumers that can do without records that were dropped.
+func frugal() []string {
+	return []string{directoryConsumer, syncConsumer, pushConsumer, searchConsumer}
+}
 
 // leasePlaces reads the places in lease's tables. They are of groups as
 // consumer.Group names them.
@@ -137,6 +144,22 @@ func directoryPlaces(ctx context.Context, db *sqldb.DB) ([]Place, error) {
 		return nil, err
 	}
 	store, err := directory.New(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	seqs, err := store.Positions(ctx)
+	for n := range out {
+		out[n].Seq = seqs[out[n].Partition]
+	}
+	return out, err
+}
+
+func searchPlaces(ctx context.Context, db *sqldb.DB) ([]Place, error) {
+	out, err := leasePlaces(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	store, err := search.New(ctx, db)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/matrix-org/dendrite/common/sqldb"
 	directory "github.com/matrix-org/dendrite/directoryapi/storage"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
+	search "github.com/matrix-org/dendrite/searchapi/storage"
 	syncs "github.com/matrix-org/dendrite/syncapi/storage"
 )
 
@@ -25,8 +26,10 @@ func Rebuild(ctx context.Context, i *Installation, consumer string, out io.Write
 		store, clear = "directoryapi", directory.ClearView
 	case syncConsumer:
 		store, clear = "syncapi", syncs.Clear
+	case searchConsumer:
+		store, clear = "searchapi", search.Clear
 	default:
-		return fmt.Errorf("there is no view of %q: say %s or %s", consumer, directoryConsumer, syncConsumer)
+		return fmt.Errorf("there is no view of %q: say %s, %s or %s", consumer, directoryConsumer, syncConsumer, searchConsumer)
 	}
 	db := i.Stores[store]
 	err = db.Write(ctx, func(tx *sqldb.Tx) error {

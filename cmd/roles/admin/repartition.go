@@ -46,7 +46,10 @@ func (i *Installation) repartitioning(ctx context.Context, partitions int) (plan
 	if err != nil {
 		return p, err
 	}
-	at := map[string]map[int]int64{directoryConsumer: {}, syncConsumer: {}, pushConsumer: {}}
+	at := map[string]map[int]int64{}
+	for _, reader := range frugal() {
+		at[reader] = map[int]int64{}
+	}
 	for _, place := range places {
 		switch place.Topic {
 		case roomapi.TopicInput:

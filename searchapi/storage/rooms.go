@@ -1,0 +1,123 @@
+package storage
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+)
+
+// numberRooms returns the numbers of the rooms that changes are of; those that
+// have none yet get one.
+func (d *Database) numberRooms(ctx context.Context, tx *sqldb.Tx, c *Changes) (map[string]int64, error) {
+	ids := map[string]struct{}{}
+	for _, e := range c.Events {
+		ids[e.RoomID] = struct{}{}
+	}
+	for _, e := range c.Edits {
+		ids[e.RoomID] = struct{}{}
+	}
+	sorted := slices.Sorted(maps.Keys(ids))
+	out, err := d.roomNumbers(ctx, tx, sorted)
+	if err != nil || len(out) == len(ids) {
+		return out, err
+	}
+	var rows [][]any
+	for _, id := range sorted {
+		if out[id] == 0 {
+			out[id] = 1 + rand.Int64N(1<<62) // of so many that none is drawn twice
+			rows = append(rows, []any{id, out[id], c.Partition(id)})
+		}
+	}
+	_, err = tx.ExecMany(ctx, `INSERT INTO rooms (room_id, room_nid, partition_id) VALUES ($1, $2, $3)`, nil, rows)
+	return out, err
+}
+
+func (d *Database) roomNumbers(ctx context.Context, tx *sqldb.Tx, ids []string) (map[string]int64, error) {
+	out := map[string]int64{}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	return out, tx.Each(ctx, func(scan func(...any) error) error {
+		var id string
+		var nid int64
+		err := scan(&id, &nid)
+		out[id] = nid
+		return err
+	}, `SELECT room_id, room_nid FROM rooms WHERE room_id `+d.db.Any("$1"), sqldb.List(ids))
+}
+
+// RoomNumbers returns the numbers of those rooms that have any events here.
+func (d *Database) RoomNumbers(ctx context.Context, ids []string) (out map[string]int64, err error) {
+	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
+		out, err = d.roomNumbers(ctx, tx, ids)
+		return err
+	})
+	return out, err
+}
+
+// RoomsAfter lists a partition's rooms in the order of their IDs.
+func (d *Database) RoomsAfter(ctx context.Context, partition int, after string, limit int) (out []string, err error) {
+	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
+		out, err = tx.Texts(ctx, `SELECT room_id FROM rooms WHERE partition_id = $1 AND room_id > $2 ORDER BY room_id LIMIT $3`, partition, after, limit)
+		return err
+	})
+	return out, err
+}
+
+// Purge forgets rooms of a partition: nothing of them is found from now on. Their
+// events are removed by Sweep.
+func (d *Database) Purge(ctx context.Context, tx *sqldb.Tx, partition int, ids []string) error {
+	numbers, err := d.roomNumbers(ctx, tx, ids)
+	if err != nil {
+		return err
+	}
+	var rows, edits [][]any
+	for _, id := range slices.Sorted(maps.Keys(numbers)) {
+		rows = append(rows, []any{numbers[id], partition})
+		edits = append(edits, []any{numbers[id]})
+	}
+	if _, err := tx.ExecMany(ctx, `INSERT INTO purged (room_nid, partition_id) VALUES ($1, $2)`, nil, rows); err != nil {
+		return err
+	}
+	if _, err := tx.ExecMany(ctx, `DELETE FROM edits WHERE room_nid = $1`, []int{1}, edits); err != nil {
+		return err
+	}
+	for _, text := range []string{`DELETE FROM stale WHERE room_id `, `DELETE FROM rooms WHERE room_id `} {
+		if _, err := tx.Exec(ctx, text+d.db.Any("$1"), sqldb.List(ids)); err != nil {
+			return err
+		}
+	}
+	gone := map[string]int{}
+	for _, id := range ids {
+		gone[id] = partition
+	}
+	return d.Bury(ctx, tx, gone)
+}
+
+// Sweep removes some events of a room that was purged, of one of these partitions;
+// it tells whether there was anything to do.
+func (d *Database) Sweep(ctx context.Context, partitions []int64, limit int) (some bool, err error) {
+	err = d.db.Write(ctx, func(tx *sqldb.Tx) error {
+		some = false
+		rooms, err := numbers(ctx, tx, `SELECT room_nid FROM purged WHERE partition_id `+d.db.Any("$1")+` ORDER BY room_nid LIMIT 1`, sqldb.List(partitions))
+		if err != nil || len(rooms) == 0 {
+			return err
+		}
+		some = true
+		query := d.db.TermQuery([][]sqldb.Term{{{Text: roomTerm(rooms[0])}}})
+		nids, err := numbers(ctx, tx, d.db.FindTerms("terms", "words", "$1", "$2", "$3"), query, int64(First), limit)
+		if err != nil {
+			return err
+		}
+		if len(nids) == 0 {
+			_, err := tx.Exec(ctx, `DELETE FROM purged WHERE room_nid = $1`, rooms[0])
+			return err
+		}
+		slices.Sort(nids)
+		return remove(ctx, tx, nids)
+	})
+	return some, err
+}

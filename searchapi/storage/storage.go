@@ -1,0 +1,93 @@
+package storage
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+
+	"github.com/matrix-org/dendrite/common/sqldb"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Database is the search-server's.
+type Database struct{ db *sqldb.DB }
+
+// New brings the schema up to date.
+func New(ctx context.Context, db *sqldb.DB) (*Database, error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Migrate(ctx, "search", files); err != nil {
+		return nil, fmt.Errorf("searchapi/storage: %w", err)
+	}
+	return &Database{db: db}, nil
+}
+
+// Write runs a transaction for the methods that take a Tx.
+func (d *Database) Write(ctx context.Context, f func(*sqldb.Tx) error) error {
+	return d.db.Write(ctx, f)
+}
+
+// Lock has whoever else changes what is known of these partitions wait for the
+// transaction, and returns how far they are indexed.
+func (d *Database) Lock(ctx context.Context, tx *sqldb.Tx, partitions []int) (map[int]int64, error) {
+	sorted := slices.Sorted(slices.Values(partitions)) // so that nobody waits for who waits
+	rows := make([][]any, len(sorted))
+	numbers := make([]int64, len(sorted))
+	for i, p := range sorted {
+		rows[i], numbers[i] = []any{p}, int64(p)
+	}
+	if _, err := tx.ExecMany(ctx, `INSERT INTO positions (partition_id, seq) VALUES ($1, 0) ON CONFLICT (partition_id) DO UPDATE SET seq = positions.seq`,
+		[]int{1}, rows); err != nil {
+		return nil, err
+	}
+	return positions(ctx, tx, `SELECT partition_id, seq FROM positions WHERE partition_id `+d.db.Any("$1"), sqldb.List(numbers))
+}
+
+// Positions returns the last Seq that is indexed of each partition.
+func (d *Database) Positions(ctx context.Context) (out map[int]int64, err error) {
+	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
+		out, err = positions(ctx, tx, `SELECT partition_id, seq FROM positions`)
+		return err
+	})
+	return out, err
+}
+
+func positions(ctx context.Context, tx *sqldb.Tx, text string, args ...any) (map[int]int64, error) {
+	out := map[int]int64{}
+	return out, tx.Each(ctx, func(scan func(...any) error) error {
+		var partition int
+		var seq int64
+		err := scan(&partition, &seq)
+		out[partition] = seq
+		return err
+	}, text, args...)
+}
+
+const setPosition = `INSERT INTO positions (partition_id, seq) VALUES ($1, $2) ON CONFLICT (partition_id) DO UPDATE SET seq = excluded.seq`
+
+// PutPositions writes how far partitions are indexed.
+func (d *Database) PutPositions(ctx context.Context, tx *sqldb.Tx, seqs map[int]int64) error {
+	rows := make([][]any, 0, len(seqs))
+	for _, p := range slices.Sorted(maps.Keys(seqs)) {
+		rows = append(rows, []any{p, seqs[p]})
+	}
+	_, err := tx.ExecMany(ctx, setPosition, []int{1}, rows)
+	return err
+}
+
+// Clear forgets all.
+func Clear(ctx context.Context, tx *sqldb.Tx) error {
+	for _, table := range []string{"positions", "rooms", "events", "terms", "edits", "stale", "purged", "histories", "gone"} {
+		if _, err := tx.Exec(ctx, `DELETE FROM `+table); err != nil {
+			return err
+		}
+	}
+	return nil
+}
