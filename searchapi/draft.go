@@ -60,6 +60,11 @@ func (d *draft) take(rec *roomapi.OutputRecord, lines [][]byte) error {
 			d.removed++
 		}
 		return nil
+	case roomapi.OutputHistoryPurged:
+		for _, id := range rec.PurgedIDs() {
+			d.drop(id, rec.Position.Partition)
+		}
+		return nil
 	case roomapi.OutputEvent, roomapi.OutputBackfilled, roomapi.OutputUnrejected:
 	default:
 		return nil // no event of a timeline

@@ -116,6 +116,8 @@ func testVisibility(t *testing.T) {
 		return !left
 	})
 	w.expect(s, bob, "secret", open, seen, early)
+	w.submit(roomapi.InputRecord{RoomID: roomA, Kind: roomapi.KindPurgeHistory, Purge: []string{early}})
+	w.expect(s, bob, "secret", open, seen)
 }
 
 func TestPages(t *testing.T) { sqldbtest.Each(t, testPages) }
