@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
+	"github.com/matrix-org/dendrite/common/testwait"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 	"github.com/matrix-org/dendrite/userapi/storage"
 )
@@ -40,7 +42,12 @@ func testReports(t *testing.T) {
 	w.must("bob", "POST", "/rooms/"+room+"/join", `{}`)
 	hidden := w.create("alice", `{"preset":"private_chat"}`)
 	secret := w.must("alice", "PUT", "/rooms/"+hidden+"/send/m.room.message/1", `{"body":"bad"}`).body["event_id"].(string)
-	report := func(want, user, path, body string) { t.Helper(); w.expect(want, user, "POST", path, body) }
+	report := func(want, user, path, body string) {
+		t.Helper()
+		w.expect(want, user, "POST", path, body)
+		now := time.Now().UnixMilli() // by which reports are ordered
+		testwait.Until(t, "the next millisecond", func() bool { return time.Now().UnixMilli() > now })
+	}
 	at := "/rooms/" + room + "/report"
 
 	report("200", "bob", at+"/"+event, `{"reason":"it is bad","score":-100}`)
