@@ -3,21 +3,12 @@ package deploy
 import (
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
+	"github.com/matrix-org/dendrite/e2e/openapi"
 )
-
-var parameter = regexp.MustCompile(`\{[^}]*\}`)
-
-// operation is a method and a path, as two lists are compared by it.
-func operation(method, path string) string {
-	path = strings.TrimSuffix(strings.TrimSuffix(strings.TrimSpace(path), "{$}"), "/")
-	return method + " " + parameter.ReplaceAllString(path, "{}")
-}
 
 // listed reads docs/endpoints.txt: operations by the heading above them.
 func listed(t *testing.T) map[string][]string {
@@ -43,7 +34,7 @@ func listed(t *testing.T) map[string][]string {
 		if !ok || !strings.HasPrefix(path, "/") || heading == "" {
 			t.Fatalf("endpoints.txt: %q is not an operation below a heading", line)
 		}
-		op := operation(method, path)
+		op := openapi.Operation(method, path)
 		if other, twice := seen[op]; twice {
 			t.Errorf("%s is listed as %s and as %s", op, other, heading)
 		}
@@ -64,7 +55,7 @@ func TestEndpointsAreListed(t *testing.T) {
 	list, registered := listed(t), map[string]bool{}
 	for _, endpoints := range served() {
 		for _, e := range endpoints {
-			registered[operation(e.Method, e.Path)] = true
+			registered[openapi.Operation(e.Method, e.Path)] = true
 		}
 	}
 	for heading, operations := range list {
@@ -83,55 +74,6 @@ func TestEndpointsAreListed(t *testing.T) {
 	}
 }
 
-// specification finds a copy of the specification's data beside the repository.
-func specification() string {
-	for _, up := range []string{"..", filepath.Join("..", "..")} {
-		dir := filepath.Join("..", up, "shared", "matrix-spec", "data", "api", "client-server")
-		if _, err := os.Stat(dir); err == nil {
-			return dir
-		}
-	}
-	return ""
-}
-
-// specified reads the operations of the specification's OpenAPI files.
-func specified(t *testing.T, dir string) map[string]bool {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := map[string]bool{}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var doc struct {
-			Servers []struct {
-				Variables struct {
-					BasePath struct {
-						Default string `yaml:"default"`
-					} `yaml:"basePath"`
-				} `yaml:"variables"`
-			} `yaml:"servers"`
-			Paths map[string]map[string]any `yaml:"paths"`
-		}
-		if err := yaml.Unmarshal(text, &doc); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		if len(doc.Servers) == 0 {
-			t.Fatalf("%s names no server", file)
-		}
-		for path, methods := range doc.Paths {
-			for method := range methods {
-				out[operation(strings.ToUpper(method), doc.Servers[0].Variables.BasePath.Default+path)] = true
-			}
-		}
-	}
-	return out
-}
-
 // TestSpecificationIsListed: each operation of the specification is listed, and
 // what is listed as the specification's is.
 func TestSpecificationIsListed(t *testing.T) {
@@ -141,25 +83,29 @@ func TestSpecificationIsListed(t *testing.T) {
 			fromSpec[op] = heading != beyond
 		}
 	}
-	dir := specification()
-	if dir == "" {
+	root := openapi.Beside("..")
+	if root == "" {
 		// The list still has to be about all of it: spec 1.19 has so many.
 		if n := len(fromSpec) - len(list[beyond]); n != operationsOfSpec {
 			t.Errorf("%d operations of the specification are listed, there are %d", n, operationsOfSpec)
 		}
 		return
 	}
-	spec := specified(t, dir)
+	api, err := openapi.Load(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := api.Operations()
 	if len(spec) != operationsOfSpec {
 		t.Errorf("the specification has %d operations, this test knows of %d", len(spec), operationsOfSpec)
 	}
-	for op := range spec {
+	for _, op := range spec {
 		if !fromSpec[op] {
 			t.Errorf("%s of the specification is not listed, or as something beyond it", op)
 		}
 	}
 	for op, is := range fromSpec {
-		if is && !spec[op] {
+		if is && !api.Has(op) {
 			t.Errorf("%s is listed, and not in the specification", op)
 		}
 	}

@@ -51,12 +51,9 @@ func newWalk() (*walk, error) {
 		return nil, err
 	}
 	w := walkOf(string(text))
-	for _, up := range []string{"..", filepath.Join("..", "..")} {
-		root := filepath.Join("..", up, "shared", "matrix-spec")
-		if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(openapi.Folder))); err == nil {
-			w.spec, err = openapi.Load(root)
-			return w, err
-		}
+	if root := openapi.Beside(".."); root != "" {
+		w.spec, err = openapi.Load(root)
+		return w, err
 	}
 	fmt.Println("There is no copy of the Matrix specification in ../shared/matrix-spec: answers are not checked against it.")
 	return w, nil

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -71,6 +73,18 @@ func Operation(method, path string) string {
 
 // Folder is where the files of the client-server API are in the specification.
 const Folder = "data/api/client-server"
+
+// Beside finds a copy of the specification in the folder shared beside a checkout of
+// the repository, or one further up; "" where there is none.
+func Beside(checkout string) string {
+	for _, up := range []string{"..", filepath.Join("..", "..")} {
+		root := filepath.Join(checkout, up, "shared", "matrix-spec")
+		if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(Folder))); err == nil {
+			return root
+		}
+	}
+	return ""
+}
 
 // Load reads the files of a copy of the specification.
 func Load(root string) (*Specification, error) {
@@ -158,6 +172,9 @@ func readResponse(at string, fields map[string]any) (r response) {
 func escape(path string) string {
 	return url.PathEscape(strings.NewReplacer("~", "~0", "/", "~1").Replace(path))
 }
+
+// Operations are the names of all operations.
+func (s *Specification) Operations() []string { return slices.Sorted(maps.Keys(s.operations)) }
 
 // Has tells whether the specification has an operation.
 func (s *Specification) Has(operation string) bool { return s.operations[operation] != nil }
