@@ -46,7 +46,7 @@ func (s *Server) checkAnnotation(ctx context.Context, d *httpapi.Device, roomID,
 // headOf is what a view has to have applied that shows all that was acknowledged
 // in a room, whatever happens in others.
 func (s *Server) headOf(ctx context.Context, roomID string) ([]int64, error) {
-	heads, err := api.QueryHeads.Call(ctx, s.caller, &api.HeadsRequest{})
+	heads, err := api.QueryHeads.Call(ctx, s.caller, &api.HeadsRequest{RoomID: roomID})
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
-	directory "github.com/matrix-org/dendrite/directoryapi/api"
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
 
@@ -101,19 +100,12 @@ func (s *Server) getJoinedMembers(r *httpapi.Request) (any, error) {
 // happened, it sees: the directory's view is waited for.
 // spec: client-server-api §get_matrixclientv3joined_rooms
 func (s *Server) getJoinedRooms(r *httpapi.Request) (any, error) {
-	ctx := r.Context()
-	heads, err := api.QueryHeads.Call(ctx, s.caller, &api.HeadsRequest{})
+	rooms, err := s.roomsOf(r.Context(), r.Device.UserID, []string{"join"})
 	if err != nil {
 		return nil, err
 	}
-	res, err := directory.QueryUserRooms.Call(ctx, s.caller, &directory.UserRoomsRequest{
-		UserID: r.Device.UserID, Membership: []string{"join"}, AtLeast: heads.Seqs,
-	})
-	if err != nil {
-		return nil, err
-	}
-	ids := make([]string, 0, len(res.Rooms))
-	for _, room := range res.Rooms {
+	ids := make([]string, 0, len(rooms))
+	for _, room := range rooms {
 		ids = append(ids, room.RoomID)
 	}
 	return struct {

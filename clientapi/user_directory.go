@@ -4,9 +4,6 @@ import (
 	"context"
 	"unicode/utf8"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	directory "github.com/matrix-org/dendrite/directoryapi/api"
@@ -73,7 +70,7 @@ func (s *Server) postUserSearch(r *httpapi.Request) (any, error) {
 type userSearch struct {
 	s       *Server
 	viewer  string
-	ignored map[string]jsontext.Value
+	ignored map[string]struct{}
 }
 
 func (u *userSearch) run(ctx context.Context, term string, limit int) (*userSearchResponse, error) {
@@ -136,18 +133,8 @@ func (u *userSearch) visible(ctx context.Context, users []userapi.FoundUser) (ma
 	return out, nil
 }
 
-// ignoredBy are the users whom a user ignores; a list that is none names nobody.
-// spec: client-server-api §ignoring-users
-func (s *Server) ignoredBy(ctx context.Context, userID string) (map[string]jsontext.Value, error) {
-	content, err := s.accountDataOf(ctx, userID, "", "m.ignored_user_list")
-	if err != nil || content == nil {
-		return nil, err
-	}
-	var list struct {
-		Users map[string]jsontext.Value `json:"ignored_users"`
-	}
-	if json.Unmarshal(content, &list) != nil {
-		return nil, nil
-	}
-	return list.Users, nil
+// ignoredBy are the users whom a user ignores.
+func (s *Server) ignoredBy(ctx context.Context, userID string) (map[string]struct{}, error) {
+	content, err := s.accountDataOf(ctx, userID, "", userapi.TypeIgnoredUsers)
+	return userapi.IgnoredUsers(content), err
 }

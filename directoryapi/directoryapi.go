@@ -3,7 +3,6 @@ package directoryapi
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,10 +52,10 @@ type Server struct {
 	// is told to the others through the database.
 	sole    bool
 	skipped chan map[int]int64
-	// checked is set once Ready has succeeded.
-	checked atomic.Bool
-	logger  *logrus.Entry
-	now     func() time.Time
+	// View has Ready and CaughtUp.
+	*consumer.View
+	logger *logrus.Entry
+	now    func() time.Time
 }
 
 // New makes a Server: it brings the schema up to date and ensures room.output.
@@ -86,8 +85,12 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		progress:   progress,
 		applied:    map[int]int64{},
 		skipped:    make(chan map[int]int64, 1),
-		logger:     logger,
-		now:        time.Now,
+		View: &consumer.View{Name: "directoryapi", Log: deps.Log, Topic: roomserver.TopicOutput, Progress: progress, SeqOf: roomserver.OutputSeq, Await: progress.Await, Logger: logger,
+			Heads: func(ctx context.Context, settled bool) ([]int64, error) {
+				return roomserver.Heads(ctx, deps.Caller, settled)
+			}},
+		logger: logger,
+		now:    time.Now,
 	}
 	exclusive, ok := deps.Log.(eventlog.Exclusive)
 	s.sole = ok && exclusive.Exclusive()

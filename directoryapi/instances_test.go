@@ -10,16 +10,13 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/matrix-org/dendrite/common/config"
-	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/eventlog/eventlogtest"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/directoryapi/api"
 )
-
-// shared is a log that others may have open too.
-type shared struct{ eventlog.Log }
 
 // instance runs one more server on the world's log and database until stop.
 func (w *world) instance() (caller *rpc.Server, s *Server, stop func()) {
@@ -32,7 +29,7 @@ func (w *world) instance() (caller *rpc.Server, s *Server, stop func()) {
 	}
 	logger := logrus.New()
 	logger.SetOutput(w.t.Output())
-	s, err = New(w.t.Context(), Deps{Config: config.Directory{WaitTimeout: 20 * time.Second}, ServerName: "test", Log: shared{w.log}, DB: db,
+	s, err = New(w.t.Context(), Deps{Config: config.Directory{WaitTimeout: 20 * time.Second}, ServerName: "test", Log: eventlogtest.Shared{Log: w.log}, DB: db,
 		Partitions: 2, Logger: logrus.NewEntry(logger)})
 	if err != nil {
 		w.t.Fatal(err)

@@ -20,7 +20,6 @@ import (
 
 const (
 	typePushRules = "m.push_rules"
-	typeIgnored   = "m.ignored_user_list"
 	// peoplePage is how many people are asked for at once.
 	peoplePage = 500
 	// followBytes bounds what is read of a partition of user.output at once.
@@ -204,8 +203,8 @@ func (p *people) set(userID, typ string, content jsontext.Value) {
 // set takes account data over that is not rules.
 func (u *person) set(typ string, content jsontext.Value) {
 	switch typ {
-	case typeIgnored:
-		u.ignored = ignoredIn(content)
+	case userapi.TypeIgnoredUsers:
+		u.ignored = userapi.IgnoredUsers(content)
 	case userapi.TypeInvitePermission:
 		u.invites.SetPermission(content)
 	case userapi.TypeInviteFilter:
@@ -240,22 +239,6 @@ func (p *people) release(r *sharedRules) {
 	}
 }
 
-// ignoredIn reads m.ignored_user_list; what is not one ignores nobody.
-// spec: client-server-api §ignoring-users
-func ignoredIn(content jsontext.Value) map[string]struct{} {
-	var list struct {
-		Users map[string]jsontext.Value `json:"ignored_users"`
-	}
-	if len(content) == 0 || json.Unmarshal(content, &list) != nil || len(list.Users) == 0 {
-		return nil
-	}
-	out := make(map[string]struct{}, len(list.Users))
-	for id := range list.Users {
-		out[id] = struct{}{}
-	}
-	return out
-}
-
 // follow keeps people as user.output tells, until ctx is done. Where it does not
 // reach back to what is known, everybody is asked for anew.
 func (s *Server) follow(ctx context.Context) error {
@@ -286,7 +269,7 @@ func (s *Server) followOnce(ctx context.Context, from map[int]int64) error {
 		}
 	}
 	for {
-		read, err := s.readMany(ctx, from)
+		read, err := s.log.ReadMany(ctx, userapi.TopicUserOutput, from, followBytes)
 		if errors.Is(err, eventlog.ErrOffsetOutOfRange) {
 			clear(from) // it was cut, at either end
 		}
@@ -346,37 +329,6 @@ func (s *Server) askEverybody(ctx context.Context, from map[int]int64) error {
 		close(s.people.known)
 	}
 	return nil
-}
-
-// readMany reads from all partitions; it waits for the first that has records.
-func (s *Server) readMany(ctx context.Context, from map[int]int64) (map[int][]eventlog.Record, error) {
-	if many, ok := s.log.(eventlog.MultiReader); ok {
-		return many.ReadMany(ctx, userapi.TopicUserOutput, from, followBytes)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	var failed error
-	out := map[int][]eventlog.Record{}
-	for p, offset := range from {
-		wg.Go(func() {
-			records, err := s.log.Read(ctx, userapi.TopicUserOutput, p, offset, followBytes)
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil {
-				out[p] = records
-			} else if !errors.Is(err, context.Canceled) {
-				failed = errors.Join(failed, err)
-			}
-			cancel()
-		})
-	}
-	wg.Wait()
-	if len(out) > 0 {
-		return out, nil // a partition that failed fails again by itself
-	}
-	return nil, errors.Join(failed, ctx.Err())
 }
 
 // applyChange applies a change to people.

@@ -75,7 +75,7 @@ func testRulesAreFollowed(t *testing.T, w *world) {
 		w.mu.Unlock()
 		s.people.reach(t.Context(), res.Partition, res.Seq)
 	}
-	set(userapi.ChangeAccountData, typeIgnored, `{"ignored_users":{"@bob:test":{}}}`)
+	set(userapi.ChangeAccountData, userapi.TypeIgnoredUsers, `{"ignored_users":{"@bob:test":{}}}`)
 	w.message(room, bob, "ignored")
 	two := w.message(room, carol, "two")
 	w.expect("a", one, two)

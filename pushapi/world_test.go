@@ -18,6 +18,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/eventlog/eventlogtest"
 	"github.com/matrix-org/dendrite/common/pushrules"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -177,9 +178,6 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// sharedLog is a log that several processes could have open.
-type sharedLog struct{ eventlog.Log }
-
 // server runs an instance until stop.
 func (w *world) server() (s *Server, stop func()) {
 	w.t.Helper()
@@ -191,7 +189,7 @@ func (w *world) server() (s *Server, stop func()) {
 	logger.SetOutput(w.t.Output())
 	log := w.log
 	if w.shared {
-		log = sharedLog{w.log}
+		log = eventlogtest.Shared{Log: w.log}
 	}
 	denied := config.Default().Federation
 	s, err = New(w.t.Context(), Deps{Config: w.config, Log: log, DB: db, Caller: w.others(), Denied: denied.Denied(), Partitions: partitions,

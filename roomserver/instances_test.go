@@ -11,15 +11,13 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/eventlog/eventlogtest"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/roomserver/api"
 )
-
-// shared is a log that others may have open too.
-type shared struct{ eventlog.Log }
 
 // newShared is a rig whose servers are instances.
 func newShared(t testing.TB, l limits) *rig {
@@ -45,7 +43,7 @@ func (r *rig) instance() (s *Server, stop func()) {
 	}
 	logger := logrus.New()
 	logger.SetOutput(r.Output())
-	s, err = New(r.Context(), Deps{ServerName: r.name, Keys: []gomatrixserverlib.SigningKey{testKey}, Log: shared{r.log}, DB: db,
+	s, err = New(r.Context(), Deps{ServerName: r.name, Keys: []gomatrixserverlib.SigningKey{testKey}, Log: eventlogtest.Shared{Log: r.log}, DB: db,
 		Partitions: testPartitions, Logger: logrus.NewEntry(logger), Metrics: prometheus.NewRegistry(),
 		limits: r.limits, computing: r.computing})
 	if err != nil {

@@ -61,10 +61,11 @@ type Server struct {
 	searching chan struct{}
 	// examines and ranks are maxExamined and maxRanked.
 	examines, ranks int
-	checked         atomic.Bool // Ready has succeeded
-	metrics         *metrics
-	logger          *logrus.Entry
-	now             func() time.Time
+	// View has Ready, which does not wait for history that is being read, and CaughtUp.
+	*consumer.View
+	metrics *metrics
+	logger  *logrus.Entry
+	now     func() time.Time
 }
 
 const (
@@ -95,6 +96,10 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		linger: lingerShared, hurry: make(chan struct{}, 1), work: make(chan struct{}, 1), searching: make(chan struct{}, deps.Config.MaxAtOnce),
 		examines: maxExamined, ranks: maxRanked, logger: deps.Logger.WithField("component", "searchapi"), now: time.Now,
 	}
+	s.View = &consumer.View{Name: "searchapi", Log: deps.Log, Topic: roomapi.TopicOutput, Progress: progress, SeqOf: roomapi.OutputSeq, Await: s.await, Logger: s.logger,
+		Heads: func(ctx context.Context, settled bool) ([]int64, error) {
+			return roomapi.Heads(ctx, deps.Caller, settled)
+		}}
 	if exclusive, ok := deps.Log.(eventlog.Exclusive); ok && exclusive.Exclusive() {
 		s.linger = lingerAlone
 	}
@@ -117,60 +122,6 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.consumer.Run(ctx, s.index) })
 	group.Go(func() error { s.tend(ctx); return nil })
 	return group.Wait()
-}
-
-// Ready waits until the index holds all that was there when it was called, but for
-// history that is being read. It fails if the index is of a past that is not there
-// any more: if the store of the room server and the log were put back to an earlier
-// copy, and the index was not.
-func (s *Server) Ready(ctx context.Context) error {
-	if s.checked.Load() {
-		return nil
-	}
-	heads, err := s.heads(ctx, true)
-	if err != nil {
-		return err
-	}
-	if err := consumer.CheckAhead(ctx, s.log, roomapi.TopicOutput, s.progress.Seqs(), heads, roomapi.OutputSeq); err != nil {
-		return fmt.Errorf("searchapi: %w", err)
-	}
-	if err := s.CaughtUp(ctx); err != nil {
-		return err
-	}
-	s.checked.Store(true)
-	return nil
-}
-
-// CaughtUp waits until the index holds all that the room server had committed when
-// it was asked, or ctx is done.
-func (s *Server) CaughtUp(ctx context.Context) error {
-	want, err := s.heads(ctx, false)
-	if err != nil {
-		return err
-	}
-	if err := s.await(ctx, want); err != nil {
-		return fmt.Errorf("searchapi: the index is behind: %w", err)
-	}
-	return nil
-}
-
-// retryHeads is the pause after the room server did not answer.
-const retryHeads = time.Second
-
-// heads asks the room server how far it has come until it answers, or ctx is done.
-func (s *Server) heads(ctx context.Context, settled bool) ([]int64, error) {
-	for {
-		heads, err := roomapi.QueryHeads.Call(ctx, s.caller, &roomapi.HeadsRequest{Settled: settled})
-		if err == nil {
-			return heads.Seqs, nil
-		}
-		s.logger.WithError(err).Warn("The room server does not say how far it has come")
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("searchapi: heads: %w", err)
-		case <-time.After(retryHeads):
-		}
-	}
 }
 
 // await waits until the index is as far as wanted, or ctx is done.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/eventlog/eventlogtest"
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -133,9 +134,12 @@ func (w *world) serveUsers() {
 		defer w.mu.Unlock()
 		data := map[string]jsontext.Value{}
 		if list := w.ignored[r.UserID]; list != nil {
-			data["m.ignored_user_list"] = list
+			data[userapi.TypeIgnoredUsers] = list
 		}
 		return &userapi.AccountDataResponse{Data: map[string]map[string]jsontext.Value{"": data}}, nil
+	})
+	userapi.QueryForgotten.Serve(w.calls, func(context.Context, *userapi.ForgottenRequest) (*userapi.ForgottenResponse, error) {
+		return &userapi.ForgottenResponse{}, nil // nobody forgets a room here
 	})
 	userapi.QueryHeads.Serve(w.calls, func(context.Context, *userapi.HeadsRequest) (*userapi.HeadsResponse, error) {
 		w.mu.Lock()
@@ -144,16 +148,13 @@ func (w *world) serveUsers() {
 	})
 }
 
-// sharedLog is a log that several processes could have open.
-type sharedLog struct{ eventlog.Log }
-
 // server runs an instance of the search-server.
 func (w *world) server() (s *Server, stop func()) { return w.serverOn("search", w.log) }
 
 func (w *world) serverOn(store string, log eventlog.Log) (s *Server, stop func()) {
 	w.t.Helper()
 	if w.shared {
-		log = sharedLog{log}
+		log = eventlogtest.Shared{Log: log}
 	}
 	db, err := sqldb.Open(w.t.Context(), sqldbtest.Options(w.t, filepath.Join(w.dir, store+".db")))
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/syncapi/storage"
+	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
 // TestManyReadersSmallCaches has users read by long polls while others write,
@@ -138,11 +139,11 @@ func TestTailIsBounded(t *testing.T) {
 
 func TestIgnoredListIsAnything(t *testing.T) {
 	for _, text := range []string{``, `3`, `{}`, `{"ignored_users":[]}`, `{"ignored_users":null}`} {
-		if got := parseIgnored(jsontext.Value(text)); len(got) != 0 {
+		if got := userapi.IgnoredUsers(jsontext.Value(text)); len(got) != 0 {
 			t.Errorf("%s ignores %v", text, got)
 		}
 	}
-	if got := parseIgnored(jsontext.Value(`{"ignored_users":{"@a:b":{}}}`)); len(got) != 1 {
+	if got := userapi.IgnoredUsers(jsontext.Value(`{"ignored_users":{"@a:b":{}}}`)); len(got) != 1 {
 		t.Errorf("ignores %v", got)
 	}
 }

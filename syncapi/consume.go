@@ -248,20 +248,13 @@ func (c *consumer) run(ctx context.Context) error {
 func (c *consumer) follow(ctx context.Context) error {
 	reading, stop := context.WithCancel(ctx)
 	var readers sync.WaitGroup
-	if many, ok := c.log.(eventlog.MultiReader); ok {
-		byTopic := map[string][]*source{}
-		for _, s := range c.sources {
-			byTopic[s.topic] = append(byTopic[s.topic], s)
-		}
-		for _, sources := range byTopic {
-			r := newLogReader(c, sources)
-			readers.Go(func() { r.run(reading, many) })
-		}
-	} else {
-		for _, s := range c.sources {
-			r := newLogReader(c, []*source{s})
-			readers.Go(func() { r.each(reading) })
-		}
+	byTopic := map[string][]*source{}
+	for _, s := range c.sources {
+		byTopic[s.topic] = append(byTopic[s.topic], s)
+	}
+	for _, sources := range byTopic {
+		r := newLogReader(c, sources)
+		readers.Go(func() { r.run(reading) })
 	}
 	err := c.applyAll(ctx)
 	stop()

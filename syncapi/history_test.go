@@ -227,7 +227,7 @@ func threadsOf(t *testing.T, m *model) {
 	if err := m.get(m.s.threads, bob, "include=participated", path, &page); err != nil || !slices.Equal(ids(page.Chunk), roots[1:2]) {
 		t.Errorf("participated: %v %v", err, ids(page.Chunk))
 	}
-	m.change(userapi.UserChange{UserID: bob, Kind: userapi.ChangeAccountData, Type: typeIgnored, Content: jsontext.Value(`{"ignored_users":{"@alice:test":{}}}`)})
+	m.change(userapi.UserChange{UserID: bob, Kind: userapi.ChangeAccountData, Type: userapi.TypeIgnoredUsers, Content: jsontext.Value(`{"ignored_users":{"@alice:test":{}}}`)})
 	m.settle()
 	if err := m.get(m.s.threads, bob, "", path, &page); err != nil || len(page.Chunk) != 3 || string(page.Chunk[0].Content) != "{}" {
 		t.Errorf("ignored: %v %+v", err, page.Chunk)

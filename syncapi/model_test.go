@@ -20,6 +20,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/eventlog/eventlogtest"
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/rpc"
@@ -157,15 +158,12 @@ func (m *model) start() {
 	})
 }
 
-// shared is a log that others may have open too.
-type shared struct{ eventlog.Log }
-
 // instance runs an instance until stop.
 func (m *model) instance() (s *Server, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	log := m.log
 	if m.instances > 0 {
-		log = shared{m.log}
+		log = eventlogtest.Shared{Log: m.log}
 	}
 	db, err := sqldb.Open(ctx, sqldbtest.Options(m.t, filepath.Join(m.dir, m.db)))
 	if err != nil {

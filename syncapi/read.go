@@ -22,8 +22,8 @@ const (
 )
 
 // logReader hands partitions of a topic over to the applier. One goroutine reads
-// them all where the log can: what came together is then one wake-up and one
-// batch, however many partitions it is of.
+// them all: what came together is then one wake-up and one batch, however many
+// partitions it is of.
 type logReader struct {
 	c       *consumer
 	topic   string
@@ -41,9 +41,9 @@ func newLogReader(c *consumer, sources []*source) *logReader {
 
 // run reads all partitions together. Once that fails each is read by itself: one
 // that cannot be read holds up no other.
-func (r *logReader) run(ctx context.Context, log eventlog.MultiReader) {
+func (r *logReader) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		read, err := log.ReadMany(ctx, r.topic, r.next, readBytes)
+		read, err := r.c.log.ReadMany(ctx, r.topic, r.next, readBytes)
 		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, eventlog.ErrClosed) {
 				r.c.view.log.WithError(err).WithField("topic", r.topic).Warn("Reading each partition of a topic by itself")

@@ -64,7 +64,7 @@ func TestReadTogetherAndApart(t *testing.T) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			newLogReader(c, sources).run(ctx, c.log.(*failing))
+			newLogReader(c, sources).run(ctx)
 		}()
 		got, n := make([][]int64, partitions), 0
 		for n < partitions*records-1 { // all but the first of partition 1

@@ -53,6 +53,15 @@ func (l cut) Read(ctx context.Context, topic string, partition int, from int64, 
 	return l.Log.Read(ctx, topic, partition, from, maxBytes)
 }
 
+func (l cut) ReadMany(ctx context.Context, topic string, from map[int]int64, maxBytes int) (map[int][]eventlog.Record, error) {
+	for p, offset := range from {
+		if start, _, err := l.Bounds(ctx, topic, p); err != nil || offset < start {
+			return nil, errors.Join(err, eventlog.ErrOffsetOutOfRange)
+		}
+	}
+	return l.Log.ReadMany(ctx, topic, from, maxBytes)
+}
+
 // leaveBehind does the first half of what happens, with a second database, behind.db,
 // that then hears of nothing more.
 func (m *model) leaveBehind(note func()) (root string) {

@@ -126,7 +126,7 @@ func TestIgnoredUsers(t *testing.T) { both(t, ignoredUsers) }
 func ignoredUsers(t *testing.T, m *model) {
 	m.create(testRoom, bob, alice)
 	since := m.sync(alice, "").Next
-	m.change(userapi.UserChange{UserID: alice, Kind: userapi.ChangeAccountData, Type: typeIgnored, Content: jsontext.Value(`{"ignored_users":{"@bob:test":{}}}`)})
+	m.change(userapi.UserChange{UserID: alice, Kind: userapi.ChangeAccountData, Type: userapi.TypeIgnoredUsers, Content: jsontext.Value(`{"ignored_users":{"@bob:test":{}}}`)})
 	m.message(testRoom, bob, "hidden")
 	m.send(sent{room: testRoom, sender: bob, typ: "m.room.topic", key: stateKey(""), content: `{"topic":"seen"}`})
 	m.create("!b:test", bob)

@@ -100,7 +100,7 @@ func show(t *testing.T, m *model) {
 			t.Fatalf("reach: %+v %v", reach, err)
 		}
 	}
-	m.change(userapi.UserChange{UserID: bob, Kind: userapi.ChangeAccountData, Type: typeIgnored, Content: jsontext.Value(`{"ignored_users":{"` + alice + `":{}}}`)})
+	m.change(userapi.UserChange{UserID: bob, Kind: userapi.ChangeAccountData, Type: userapi.TypeIgnoredUsers, Content: jsontext.Value(`{"ignored_users":{"` + alice + `":{}}}`)})
 	m.settle()
 	for _, s := range m.all {
 		res, err := s.queryShow(t.Context(), &api.ShowRequest{UserID: bob, Events: []api.EventRef{{RoomID: testRoom, EventID: ids[0]}}})

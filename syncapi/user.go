@@ -181,8 +181,8 @@ func (u *user) setAccount(roomID, typ string, seq int64, content jsontext.Value)
 		return
 	}
 	switch typ {
-	case typeIgnored:
-		u.ignored = parseIgnored(content)
+	case userapi.TypeIgnoredUsers:
+		u.ignored = userapi.IgnoredUsers(content)
 	case typeInvites:
 		u.invites.SetPermission(content)
 	case typeInviteFilter:
@@ -195,7 +195,6 @@ func (u *user) setAccount(roomID, typ string, seq int64, content jsontext.Value)
 }
 
 const (
-	typeIgnored      = "m.ignored_user_list"
 	typeInvites      = userapi.TypeInvitePermission
 	typeInviteFilter = userapi.TypeInviteFilter
 	typePushRules    = "m.push_rules"
@@ -235,22 +234,6 @@ func parseTags(content jsontext.Value) map[string]struct{} {
 	}
 	for name := range list.Tags {
 		out[name] = struct{}{}
-	}
-	return out
-}
-
-// parseIgnored reads m.ignored_user_list; what is not one ignores nobody.
-// spec: client-server-api §ignoring-users
-func parseIgnored(content jsontext.Value) map[string]struct{} {
-	var list struct {
-		Users map[string]jsontext.Value `json:"ignored_users"`
-	}
-	if len(content) == 0 || json.Unmarshal(content, &list) != nil || len(list.Users) == 0 {
-		return nil
-	}
-	out := make(map[string]struct{}, len(list.Users))
-	for id := range list.Users {
-		out[id] = struct{}{}
 	}
 	return out
 }
@@ -358,7 +341,7 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 		return err
 	}
 	data, err := userapi.QueryAccountData.Call(ctx, v.caller, &userapi.AccountDataRequest{
-		UserID: u.id, Types: []string{typeIgnored, typeInvites, typeInviteFilter, typePushRules, typeDirect, typeTags}})
+		UserID: u.id, Types: []string{userapi.TypeIgnoredUsers, typeInvites, typeInviteFilter, typePushRules, typeDirect, typeTags}})
 	if err != nil {
 		return err
 	}
@@ -415,7 +398,7 @@ func (u *user) takeMarkers(markers []storage.Marker) {
 // held.
 func (u *user) takeAccount(data map[string]map[string]jsontext.Value) {
 	global := data[""]
-	u.ignored = parseIgnored(global[typeIgnored])
+	u.ignored = userapi.IgnoredUsers(global[userapi.TypeIgnoredUsers])
 	u.invites.SetPermission(global[typeInvites])
 	u.invites.SetFilter(global[typeInviteFilter])
 	u.rules = global[typePushRules]

@@ -13,6 +13,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/config"
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/eventlog/eventlogtest"
 	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/userapi/api"
 )
@@ -20,7 +21,7 @@ import (
 // together runs instances that share the partitions between them.
 func (w *world) together(n int) (all []*Server, stops []func()) {
 	w.t.Helper()
-	w.deps.Log, w.deps.LeaseTTL = sharedLog{w.log}, 400*time.Millisecond
+	w.deps.Log, w.deps.LeaseTTL = eventlogtest.Shared{Log: w.log}, 400*time.Millisecond
 	for range n {
 		s := w.server()
 		all, stops = append(all, s), append(stops, w.run(s))
@@ -88,7 +89,7 @@ func TestSessionsEndEverywhere(t *testing.T) {
 // have ended looks each token up.
 func TestTokensAreNotTrustedBlindly(t *testing.T) {
 	engines(t, func(t *testing.T, w *world) {
-		w.deps.Log = sharedLog{w.log}
+		w.deps.Log = eventlogtest.Shared{Log: w.log}
 		a, b := w.server(), w.server() // neither runs
 		session := w.signUp(a, alice)
 		for _, s := range []*Server{a, b} {
@@ -235,7 +236,7 @@ func TestPresenceAtOnce(t *testing.T) {
 // is told, wherever it was made, without looking by itself.
 func TestPublishedWhenTold(t *testing.T) {
 	engines(t, func(t *testing.T, w *world) {
-		w.deps.Log, w.deps.LeaseTTL = sharedLog{w.log}, 400*time.Millisecond
+		w.deps.Log, w.deps.LeaseTTL = eventlogtest.Shared{Log: w.log}, 400*time.Millisecond
 		all := []*Server{w.server(), w.server()}
 		for _, s := range all {
 			s.pollEvery = time.Hour

@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/eventlog/eventlogtest"
 	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/userapi/api"
@@ -364,7 +365,7 @@ func (w *world) inbox(s *Server, user, device string, after int64) (numbers []in
 // instances, leave what a plain list says.
 func TestInboxModel(t *testing.T) {
 	engines(t, func(t *testing.T, w *world) {
-		w.deps.Log = sharedLog{w.log}
+		w.deps.Log = eventlogtest.Shared{Log: w.log}
 		all := []*Server{w.server(), w.server()}
 		w.signUp(all[0], alice)
 		_, err := logIn(w, all[0], alice, "p", "E")
@@ -430,7 +431,7 @@ func TestFullInbox(t *testing.T) {
 // behind.
 func TestSendAndDelete(t *testing.T) {
 	engines(t, func(t *testing.T, w *world) {
-		w.deps.Log = sharedLog{w.log}
+		w.deps.Log = eventlogtest.Shared{Log: w.log}
 		all := []*Server{w.server(), w.server()}
 		w.signUp(all[0], alice)
 		for round := range 5 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/eventlog/eventlogtest"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/userapi/api"
@@ -148,7 +149,7 @@ func TestLastActive(t *testing.T) {
 // was asked to change it.
 func TestPresenceElsewhere(t *testing.T) {
 	engines(t, func(t *testing.T, w *world) {
-		w.deps = Deps{Log: sharedLog{w.log}, LeaseTTL: 400 * time.Millisecond}
+		w.deps = Deps{Log: eventlogtest.Shared{Log: w.log}, LeaseTTL: 400 * time.Millisecond}
 		a, b := w.server(), w.server()
 		w.run(a)
 		w.run(b)

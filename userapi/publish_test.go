@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/eventlog/eventlogtest"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/testwait"
 	"github.com/matrix-org/dendrite/userapi/api"
@@ -127,7 +128,7 @@ func TestResync(t *testing.T) {
 // what was on its way, whichever instance was asked and publishes.
 func TestRequestedResync(t *testing.T) {
 	engines(t, func(t *testing.T, w *world) {
-		w.deps = Deps{Log: sharedLog{w.log}, LeaseTTL: 400 * time.Millisecond}
+		w.deps = Deps{Log: eventlogtest.Shared{Log: w.log}, LeaseTTL: 400 * time.Millisecond}
 		a, b := w.server(), w.server()
 		w.signUp(a, alice)
 		stop := w.run(a)
@@ -203,7 +204,7 @@ func TestTrim(t *testing.T) {
 // one stops the other goes on.
 func TestTwoPublishers(t *testing.T) {
 	engines(t, func(t *testing.T, w *world) {
-		w.deps = Deps{Log: sharedLog{w.log}, LeaseTTL: 400 * time.Millisecond}
+		w.deps = Deps{Log: eventlogtest.Shared{Log: w.log}, LeaseTTL: 400 * time.Millisecond}
 		a, b := w.server(), w.server()
 		stopA := w.run(a)
 		w.run(b)

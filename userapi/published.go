@@ -92,13 +92,8 @@ func (s *Server) followOutput(ctx context.Context) {
 	}
 }
 
-// followFromEnd does so until it fails. Of a log that cannot wait on several
-// partitions at once nothing is known.
+// followFromEnd does so until it fails.
 func (s *Server) followFromEnd(ctx context.Context) error {
-	many, ok := s.log.(eventlog.MultiReader)
-	if !ok {
-		return eventlog.ErrClosed
-	}
 	next := map[int]int64{}
 	for p := range s.output.Partitions {
 		_, end, err := s.log.Bounds(ctx, api.TopicUserOutput, p)
@@ -109,7 +104,7 @@ func (s *Server) followFromEnd(ctx context.Context) error {
 	}
 	s.following.Store(true)
 	for {
-		read, err := many.ReadMany(ctx, api.TopicUserOutput, next, activityBytes)
+		read, err := s.log.ReadMany(ctx, api.TopicUserOutput, next, activityBytes)
 		if err != nil {
 			return err
 		}

@@ -57,14 +57,6 @@ func (w *world) check(err error) {
 	}
 }
 
-// sharedLog is a log that several processes could have open.
-type sharedLog struct{ eventlog.Log }
-
-// ReadMany implements eventlog.MultiReader.
-func (l sharedLog) ReadMany(ctx context.Context, topic string, from map[int]int64, maxBytes int) (map[int][]eventlog.Record, error) {
-	return l.Log.(eventlog.MultiReader).ReadMany(ctx, topic, from, maxBytes)
-}
-
 // server makes an instance, whose clock is the world's.
 func (w *world) server() *Server {
 	w.t.Helper()

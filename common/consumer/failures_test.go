@@ -9,6 +9,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/eventlog/eventlogtest"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/common/testwait"
@@ -21,7 +22,7 @@ func TestHandlerFails(t *testing.T) { sqldbtest.Each(t, testHandlerFails) }
 func testHandlerFails(t *testing.T) {
 	for name, log := range map[string]func(*world) eventlog.Log{
 		"embedded": func(w *world) eventlog.Log { return w.log },
-		"plain":    func(w *world) eventlog.Log { return plain{w.log} },
+		"shared":   func(w *world) eventlog.Log { return eventlogtest.Shared{Log: w.log} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -3,7 +3,6 @@ package consumer
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
@@ -59,34 +58,7 @@ func (c *Consumer) read(ctx context.Context, changed <-chan struct{}) (map[int][
 // fetch reads from several partitions; it waits for the first that has records.
 func (c *Consumer) fetch(ctx context.Context, from map[int]int64) (map[int][]eventlog.Record, error) {
 	each := max(c.o.MaxBytes/len(from), 64<<10)
-	if many, ok := c.o.Log.(eventlog.MultiReader); ok {
-		return many.ReadMany(ctx, c.o.Topic.Name, from, each)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	var failed error
-	out := map[int][]eventlog.Record{}
-	for n, offset := range from {
-		wg.Go(func() {
-			records, err := c.o.Log.Read(ctx, c.o.Topic.Name, n, offset, each)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case err == nil:
-				out[n] = records
-			case !errors.Is(err, context.Canceled) && failed == nil:
-				failed = err
-			}
-			cancel()
-		})
-	}
-	wg.Wait()
-	if len(out) > 0 {
-		return out, nil // a partition that failed fails again by itself
-	}
-	return nil, errors.Join(failed, ctx.Err())
+	return c.o.Log.ReadMany(ctx, c.o.Topic.Name, from, each)
 }
 
 // isolate finds the partitions that cannot be read, so that the others go on.

@@ -12,13 +12,11 @@ import (
 
 	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/eventlog"
+	"github.com/matrix-org/dendrite/common/eventlog/eventlogtest"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/common/testwait"
 )
-
-// plain is a log as others are: it has neither ReadMany nor Exclusive.
-type plain struct{ eventlog.Log }
 
 // instance makes a consumer that shares the partitions with others.
 func (w *world) instance(change func(*consumer.Options)) *consumer.Consumer {
@@ -34,7 +32,7 @@ func (w *world) instance(change func(*consumer.Options)) *consumer.Consumer {
 			w.t.Error(err)
 		}
 	})
-	o := consumer.Options{Name: "test", Topic: w.topic(), Log: plain{w.log}, DB: db,
+	o := consumer.Options{Name: "test", Topic: w.topic(), Log: eventlogtest.Shared{Log: w.log}, DB: db,
 		Logger: logrus.NewEntry(logger), LeaseTTL: 300 * time.Millisecond}
 	if change != nil {
 		change(&o)

@@ -55,9 +55,8 @@ type Embedded struct {
 }
 
 var (
-	_ Log         = (*Embedded)(nil)
-	_ MultiReader = (*Embedded)(nil)
-	_ Exclusive   = (*Embedded)(nil)
+	_ Log       = (*Embedded)(nil)
+	_ Exclusive = (*Embedded)(nil)
 )
 
 // OpenEmbedded opens the log in a file, which is made if it is not there. A

@@ -96,6 +96,9 @@ type Log interface {
 	// maxBytes of values (but always one). It waits for the first until ctx
 	// is done.
 	Read(ctx context.Context, topic string, partition int, from int64, maxBytes int) ([]Record, error)
+	// ReadMany is Read for several partitions of a topic: from maps partition
+	// to offset, and the answer holds those that have records.
+	ReadMany(ctx context.Context, topic string, from map[int]int64, maxBytes int) (map[int][]Record, error)
 	// Bounds returns the offset of the first record kept and the offset that
 	// the next record will get.
 	Bounds(ctx context.Context, topic string, partition int) (start, end int64, err error)

@@ -5,14 +5,6 @@ import (
 	"fmt"
 )
 
-// MultiReader is implemented by logs that can wait on several partitions at
-// once; others are read with a goroutine for each.
-type MultiReader interface {
-	// ReadMany is Read for several partitions of a topic: from maps partition
-	// to offset, and the answer holds those that have records.
-	ReadMany(ctx context.Context, topic string, from map[int]int64, maxBytes int) (map[int][]Record, error)
-}
-
 // Exclusive is implemented by logs that only one process can have open. Its
 // consumers share their partitions with nobody.
 type Exclusive interface{ Exclusive() bool }
@@ -64,7 +56,7 @@ func (l *Embedded) look(t *topic, p *partition, from int64, maxBytes int) ([]Rec
 	return records, nil, nil
 }
 
-// ReadMany implements MultiReader.
+// ReadMany implements Log.
 func (l *Embedded) ReadMany(ctx context.Context, name string, from map[int]int64, maxBytes int) (map[int][]Record, error) {
 	for {
 		out, wake, err := l.lookMany(ctx, name, from, maxBytes)

@@ -3,7 +3,6 @@ package lease
 import (
 	"context"
 	"fmt"
-	"io/fs"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
@@ -24,11 +23,7 @@ type Place struct {
 
 // Migrate makes the tables.
 func Migrate(ctx context.Context, db *sqldb.DB) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err == nil {
-		err = db.Migrate(ctx, "lease", files)
-	}
-	if err != nil {
+	if err := db.Migrate(ctx, "lease", migrations); err != nil {
 		return fmt.Errorf("lease: %w", err)
 	}
 	return nil

@@ -25,7 +25,7 @@ func testFullText(t *testing.T) {
 	}()
 	migration := "-- +goose Up\nCREATE TABLE other (id BIGINT PRIMARY KEY);\n" +
 		"CREATE TABLE found (rowid BIGINT PRIMARY KEY, terms TSVECTOR NOT NULL);\nCREATE INDEX found_terms ON found USING gin (terms);\n"
-	if err := db.Migrate(t.Context(), "text", fstest.MapFS{"00001_text.sql": {Data: []byte(migration)}}); err != nil {
+	if err := db.Migrate(t.Context(), "text", fstest.MapFS{"migrations/00001_text.sql": {Data: []byte(migration)}}); err != nil {
 		t.Fatal(err)
 	}
 	put := func(rows ...[]any) {

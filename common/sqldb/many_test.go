@@ -15,7 +15,7 @@ import (
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 )
 
-var manySchema = fstest.MapFS{"00001_t.sql": {Data: []byte(`-- +goose Up
+var manySchema = fstest.MapFS{"migrations/00001_t.sql": {Data: []byte(`-- +goose Up
 CREATE TABLE t (k TEXT PRIMARY KEY, n BIGINT NOT NULL, b BYTEA, ok BOOLEAN NOT NULL, fixed TEXT NOT NULL);
 `)}}
 

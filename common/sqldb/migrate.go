@@ -11,7 +11,7 @@ import (
 )
 
 // Migrate brings the schema up to date with the SQL files (00001_name.sql, in
-// goose's format) at the root of fsys. One text serves both engines. Each
+// goose's format) in the folder migrations of fsys. One text serves both engines. Each
 // component counts its versions in a table of its own, goose_<component>, so
 // several may share a database. A migration only adds (design, "Scale"): the
 // previous release runs beside it. A database that is marked is refused.
@@ -21,6 +21,10 @@ func (db *DB) Migrate(ctx context.Context, component string, fsys fs.FS) error {
 	}
 	if err := db.refuseMarked(ctx); err != nil {
 		return err
+	}
+	fsys, err := fs.Sub(fsys, "migrations")
+	if err != nil {
+		return fmt.Errorf("sqldb: migrations of %s: %w", component, err)
 	}
 	dialect, options := database.DialectSQLite3, []goose.ProviderOption{}
 	if db.engine == engineSQLite {

@@ -143,8 +143,8 @@ func TestMigrateTogether(t *testing.T) {
 	onPostgres(t, func(t *testing.T) {
 		o := sqldbtest.Options(t, filepath.Join(t.TempDir(), "t.db"))
 		files := fstest.MapFS{
-			"00001_a.sql": {Data: []byte("-- +goose Up\nCREATE TABLE a (n BIGINT PRIMARY KEY);\nINSERT INTO a VALUES (1);\nSELECT pg_sleep(0.05);\n")},
-			"00002_b.sql": {Data: []byte("-- +goose NO TRANSACTION\n-- +goose Up\nCREATE INDEX CONCURRENTLY a_n ON a (n);\n")},
+			"migrations/00001_a.sql": {Data: []byte("-- +goose Up\nCREATE TABLE a (n BIGINT PRIMARY KEY);\nINSERT INTO a VALUES (1);\nSELECT pg_sleep(0.05);\n")},
+			"migrations/00002_b.sql": {Data: []byte("-- +goose NO TRANSACTION\n-- +goose Up\nCREATE INDEX CONCURRENTLY a_n ON a (n);\n")},
 		}
 		var wait sync.WaitGroup
 		for range 4 {
@@ -152,7 +152,7 @@ func TestMigrateTogether(t *testing.T) {
 				db, err := sqldb.Open(t.Context(), o)
 				if err == nil {
 					err = errors.Join(db.Migrate(t.Context(), "one", files), db.Migrate(t.Context(), "two", fstest.MapFS{
-						"00001_c.sql": {Data: []byte("-- +goose Up\nCREATE TABLE c (n BIGINT PRIMARY KEY);\n")}}), db.Close())
+						"migrations/00001_c.sql": {Data: []byte("-- +goose Up\nCREATE TABLE c (n BIGINT PRIMARY KEY);\n")}}), db.Close())
 				}
 				if err != nil {
 					t.Error(err)

@@ -14,7 +14,7 @@ import (
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 )
 
-var schema = fstest.MapFS{"00001_t.sql": {Data: []byte(`-- +goose Up
+var schema = fstest.MapFS{"migrations/00001_t.sql": {Data: []byte(`-- +goose Up
 CREATE TABLE t (k TEXT PRIMARY KEY, n BIGINT NOT NULL, b BYTEA);
 `)}}
 
@@ -36,10 +36,10 @@ func engines(t *testing.T, test func(t *testing.T, db *sqldb.DB)) {
 func TestMigrateNewer(t *testing.T) {
 	engines(t, func(t *testing.T, db *sqldb.DB) {
 		next := maps.Clone(schema)
-		next["00002_more.sql"] = &fstest.MapFile{Data: []byte(`-- +goose Up
+		next["migrations/00002_more.sql"] = &fstest.MapFile{Data: []byte(`-- +goose Up
 ALTER TABLE t ADD COLUMN more BIGINT NOT NULL DEFAULT 7;
 `)}
-		next["00003_index.sql"] = &fstest.MapFile{Data: []byte(`-- +goose NO TRANSACTION
+		next["migrations/00003_index.sql"] = &fstest.MapFile{Data: []byte(`-- +goose NO TRANSACTION
 -- +goose Up
 DROP INDEX CONCURRENTLY IF EXISTS t_more;
 CREATE INDEX CONCURRENTLY t_more ON t (more) WHERE more > 0;

@@ -4,7 +4,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"io/fs"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
@@ -17,11 +16,7 @@ type Database struct{ db *sqldb.DB }
 
 // New brings the schema up to date.
 func New(ctx context.Context, db *sqldb.DB) (*Database, error) {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, err
-	}
-	if err := db.Migrate(ctx, "media", files); err != nil {
+	if err := db.Migrate(ctx, "media", migrations); err != nil {
 		return nil, fmt.Errorf("mediaapi/storage: %w", err)
 	}
 	return &Database{db: db}, nil

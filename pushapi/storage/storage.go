@@ -6,7 +6,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
@@ -19,11 +18,7 @@ type Database struct{ db *sqldb.DB }
 
 // New brings the schema up to date.
 func New(ctx context.Context, db *sqldb.DB) (*Database, error) {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, err
-	}
-	if err := db.Migrate(ctx, "push", files); err != nil {
+	if err := db.Migrate(ctx, "push", migrations); err != nil {
 		return nil, fmt.Errorf("pushapi/storage: %w", err)
 	}
 	return &Database{db: db}, nil

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/rpc"
@@ -255,6 +256,15 @@ func (r *HeadsRequest) RoutingKey() string { return r.RoomID }
 // HeadsResponse holds the last Seq of each partition of room.output as
 // committed: what a read without a token has to see.
 type HeadsResponse struct{ Seqs []int64 }
+
+// Heads asks for the heads: see HeadsRequest.
+func Heads(ctx context.Context, c rpc.Caller, settled bool) ([]int64, error) {
+	res, err := QueryHeads.Call(ctx, c, &HeadsRequest{Settled: settled})
+	if err != nil {
+		return nil, err
+	}
+	return res.Seqs, nil
+}
 
 // PrepareRequest asks for an event to be built and authorised, but not stored.
 type PrepareRequest struct {

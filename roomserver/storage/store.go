@@ -4,7 +4,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"io/fs"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -18,11 +17,7 @@ type Store struct{ *sqldb.DB }
 
 // New brings the schema up to date.
 func New(ctx context.Context, db *sqldb.DB) (*Store, error) {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, fmt.Errorf("roomserver/storage: %w", err)
-	}
-	if err := db.Migrate(ctx, "roomserver", files); err != nil {
+	if err := db.Migrate(ctx, "roomserver", migrations); err != nil {
 		return nil, err
 	}
 	return &Store{db}, nil

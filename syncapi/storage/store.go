@@ -4,7 +4,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"io/fs"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
@@ -17,11 +16,7 @@ type Store struct{ db *sqldb.DB }
 
 // Open brings the database's schema up to date.
 func Open(ctx context.Context, db *sqldb.DB) (*Store, error) {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, fmt.Errorf("syncapi/storage: %w", err)
-	}
-	if err := db.Migrate(ctx, "syncapi", files); err != nil {
+	if err := db.Migrate(ctx, "syncapi", migrations); err != nil {
 		return nil, fmt.Errorf("syncapi/storage: migrate: %w", err)
 	}
 	return &Store{db: db}, nil

@@ -74,5 +74,5 @@ type PushedUser struct {
 
 // PushedTypes are the types of account data that say what a user is notified of.
 func PushedTypes() []string {
-	return []string{"m.push_rules", "m.ignored_user_list", TypeInvitePermission, TypeInviteFilter}
+	return []string{"m.push_rules", TypeIgnoredUsers, TypeInvitePermission, TypeInviteFilter}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"io/fs"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
@@ -20,15 +19,11 @@ type Database struct {
 
 // New brings the schema up to date. Partitions are those of user.output.
 func New(ctx context.Context, db *sqldb.DB, partitions int) (*Database, error) {
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, fmt.Errorf("userapi: migrations: %w", err)
-	}
-	if err := db.Migrate(ctx, "userapi", sub); err != nil {
+	if err := db.Migrate(ctx, "userapi", migrations); err != nil {
 		return nil, fmt.Errorf("userapi: %w", err)
 	}
 	d := &Database{DB: db, partitions: partitions}
-	err = db.Write(ctx, func(tx *sqldb.Tx) error {
+	err := db.Write(ctx, func(tx *sqldb.Tx) error {
 		rows := make([][]any, partitions)
 		for p := range rows {
 			rows[p] = []any{p}

@@ -135,6 +135,20 @@ func (r *run) open(ctx context.Context, c *config.Dendrite, running bool, f func
 	return f(i)
 }
 
+// withStores opens the stores alone, beside servers that run, for as long as f runs.
+func (r *run) withStores(ctx context.Context, f func(*roles.Stored) error) (err error) {
+	c, err := r.load()
+	if err != nil {
+		return err
+	}
+	stored, err := roles.OpenStored(ctx, c, r.logger, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stored.Close()) }()
+	return f(stored)
+}
+
 // place names an installation for an operator.
 func place(c *config.Dendrite) string {
 	log, stores := "the embedded log", "SQLite"

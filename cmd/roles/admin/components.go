@@ -56,7 +56,7 @@ func components() []component {
 		{"directoryapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := directory.New(ctx, db)
 			return err
-		}), directoryPlaces, leaseTables(), repartitionDirectory, false},
+		}), viewPlaces(directory.New), leaseTables(), repartitionDirectory, false},
 		{"syncapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := syncs.Open(ctx, db)
 			return err
@@ -73,7 +73,7 @@ func components() []component {
 		{"searchapi", withLeases(func(ctx context.Context, db *sqldb.DB) error {
 			_, err := search.New(ctx, db)
 			return err
-		}), searchPlaces, leaseTables(), nil, true},
+		}), viewPlaces(search.New), leaseTables(), nil, true},
 	}
 }
 

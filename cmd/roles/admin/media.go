@@ -33,24 +33,17 @@ type mediaStores struct {
 }
 
 // withMedia opens the stores, for as long as f runs.
-func (r *run) withMedia(ctx context.Context, f func(*mediaStores) error) (err error) {
+func (r *run) withMedia(ctx context.Context, f func(*mediaStores) error) error {
 	if len(r.args) > 0 {
 		return fmt.Errorf("%q is not understood", r.args[0])
 	}
-	c, err := r.load()
-	if err != nil {
-		return err
-	}
-	stored, err := roles.OpenStored(ctx, c, r.logger, false)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stored.Close()) }()
-	s := &mediaStores{Stored: stored}
-	if s.media, err = media.New(ctx, stored.Stores["mediaapi"]); err != nil {
-		return err
-	}
-	return f(s)
+	return r.withStores(ctx, func(stored *roles.Stored) (err error) {
+		s := &mediaStores{Stored: stored}
+		if s.media, err = media.New(ctx, stored.Stores["mediaapi"]); err != nil {
+			return err
+		}
+		return f(s)
+	})
 }
 
 // chosen is what flags select.

@@ -9,9 +9,7 @@ import (
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/lease"
 	"github.com/matrix-org/dendrite/common/sqldb"
-	directory "github.com/matrix-org/dendrite/directoryapi/storage"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
-	search "github.com/matrix-org/dendrite/searchapi/storage"
 	syncs "github.com/matrix-org/dendrite/syncapi/storage"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
@@ -138,36 +136,25 @@ func leasePlaces(ctx context.Context, db *sqldb.DB) ([]Place, error) {
 	return out, nil
 }
 
-func directoryPlaces(ctx context.Context, db *sqldb.DB) ([]Place, error) {
-	out, err := leasePlaces(ctx, db)
-	if err != nil {
-		return nil, err
+// viewPlaces reads the places of a view, with how far it is by its own table.
+func viewPlaces[S interface {
+	Positions(context.Context) (map[int]int64, error)
+}](open func(context.Context, *sqldb.DB) (S, error)) func(context.Context, *sqldb.DB) ([]Place, error) {
+	return func(ctx context.Context, db *sqldb.DB) ([]Place, error) {
+		out, err := leasePlaces(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		store, err := open(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		seqs, err := store.Positions(ctx)
+		for n := range out {
+			out[n].Seq = seqs[out[n].Partition]
+		}
+		return out, err
 	}
-	store, err := directory.New(ctx, db)
-	if err != nil {
-		return nil, err
-	}
-	seqs, err := store.Positions(ctx)
-	for n := range out {
-		out[n].Seq = seqs[out[n].Partition]
-	}
-	return out, err
-}
-
-func searchPlaces(ctx context.Context, db *sqldb.DB) ([]Place, error) {
-	out, err := leasePlaces(ctx, db)
-	if err != nil {
-		return nil, err
-	}
-	store, err := search.New(ctx, db)
-	if err != nil {
-		return nil, err
-	}
-	seqs, err := store.Positions(ctx)
-	for n := range out {
-		out[n].Seq = seqs[out[n].Partition]
-	}
-	return out, err
 }
 
 // syncPlaces reads the sync-api's offsets, and who writes the rows that they are

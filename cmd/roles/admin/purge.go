@@ -38,24 +38,17 @@ type purgeStores struct {
 }
 
 // withPurges opens the stores, for as long as f runs.
-func (r *run) withPurges(ctx context.Context, f func(*purgeStores) error) (err error) {
-	c, err := r.load()
-	if err != nil {
-		return err
-	}
-	stored, err := roles.OpenStored(ctx, c, r.logger, false)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stored.Close()) }()
-	s := &purgeStores{Stored: stored}
-	if s.rooms, err = rooms.New(ctx, stored.Stores["roomserver"]); err != nil {
-		return err
-	}
-	if s.users, err = users.New(ctx, stored.Stores["userapi"], userapi.UserOutputPartitions); err != nil {
-		return err
-	}
-	return f(s)
+func (r *run) withPurges(ctx context.Context, f func(*purgeStores) error) error {
+	return r.withStores(ctx, func(stored *roles.Stored) (err error) {
+		s := &purgeStores{Stored: stored}
+		if s.rooms, err = rooms.New(ctx, stored.Stores["roomserver"]); err != nil {
+			return err
+		}
+		if s.users, err = users.New(ctx, stored.Stores["userapi"], userapi.UserOutputPartitions); err != nil {
+			return err
+		}
+		return f(s)
+	})
 }
 
 // oneRoom takes the room ID from the arguments, before or behind the flags.

@@ -184,10 +184,6 @@ func cancelled(t *testing.T, log eventlog.Log, _ func() eventlog.Log) {
 // many: partitions read together wait for the first of them, and one that has
 // nothing holds up none.
 func many(t *testing.T, log eventlog.Log, _ func() eventlog.Log) {
-	reader, ok := log.(eventlog.MultiReader)
-	if !ok {
-		return
-	}
 	ensure(t, log, eventlog.TopicSpec{Name: "a", Partitions: 3})
 	from := map[int]int64{0: 0, 1: 0, 2: 0}
 	for round := range 20 {
@@ -198,7 +194,7 @@ func many(t *testing.T, log eventlog.Log, _ func() eventlog.Log) {
 		}
 		got := make(chan result, 1)
 		go func() {
-			records, err := reader.ReadMany(t.Context(), "a", from, 1000)
+			records, err := log.ReadMany(t.Context(), "a", from, 1000)
 			got <- result{records, err}
 		}()
 		add(t, log, eventlog.Message{Topic: "a", Partition: p, Value: []byte(fmt.Sprint(round))})
@@ -208,7 +204,7 @@ func many(t *testing.T, log eventlog.Log, _ func() eventlog.Log) {
 		}
 		from[p]++
 	}
-	if _, err := reader.ReadMany(t.Context(), "a", map[int]int64{0: 0, 1: 1000}, 1000); !errors.Is(err, eventlog.ErrOffsetOutOfRange) {
+	if _, err := log.ReadMany(t.Context(), "a", map[int]int64{0: 0, 1: 1000}, 1000); !errors.Is(err, eventlog.ErrOffsetOutOfRange) {
 		t.Errorf("one partition behind its end: %v", err)
 	}
 }

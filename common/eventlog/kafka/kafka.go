@@ -43,7 +43,6 @@ type Log struct {
 
 var (
 	_ eventlog.Log            = (*Log)(nil)
-	_ eventlog.MultiReader    = (*Log)(nil)
 	_ eventlog.OffsetReporter = (*Log)(nil)
 )
 

@@ -18,7 +18,7 @@ func (l *Log) Read(ctx context.Context, name string, number int, from int64, max
 	return out[number], err
 }
 
-// ReadMany implements eventlog.MultiReader.
+// ReadMany implements eventlog.Log.
 func (l *Log) ReadMany(ctx context.Context, name string, from map[int]int64, maxBytes int) (map[int][]eventlog.Record, error) {
 	r := &reading{log: l, ctx: ctx, from: from, maxBytes: maxBytes, at: map[*partition]int64{}, ahead: map[*partition]bool{}}
 	for number, offset := range from {
