@@ -2,8 +2,6 @@ package clientapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -111,11 +109,10 @@ func (s *Server) sendDelayed(ctx context.Context, e *userapi.DelayedEvent) (*use
 			return finish, nil
 		}
 	}
-	known := matrixerror.From(err)
-	if known == nil || known.Status >= 500 || known.Status == 429 {
+	if passes(err) {
 		return nil, err
 	}
-	text, e2 := json.Marshal(known)
+	text, e2 := json.Marshal(matrixerror.From(err))
 	if e2 != nil {
 		return nil, e2
 	}
@@ -157,6 +154,5 @@ func (s *Server) delayedProto(ctx context.Context, e *userapi.DelayedEvent) (*ap
 
 // delayedRequestID is the same however often an event is tried.
 func delayedRequestID(id string) string {
-	sum := sha256.Sum256([]byte("delayed\x00" + id))
-	return base64.RawURLEncoding.EncodeToString(sum[:])[:32]
+	return hashedID([]byte("delayed\x00" + id))
 }

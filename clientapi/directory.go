@@ -113,11 +113,11 @@ func (s *Server) publicRooms(r *httpapi.Request, req *publicRoomsRequest) (any, 
 		}
 	}
 	// What the client was told has happened, it sees: the directory's view is waited for.
-	heads, err := api.QueryHeads.Call(r.Context(), s.caller, &api.HeadsRequest{})
+	heads, err := api.Heads(r.Context(), s.caller, false)
 	if err != nil {
 		return nil, err
 	}
-	ask.AtLeast = heads.Seqs
+	ask.AtLeast = heads
 	res, err := directory.QueryPublicRooms.Call(r.Context(), s.caller, ask)
 	if err != nil {
 		return nil, err

@@ -2,8 +2,6 @@ package clientapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"fmt"
 	"slices"
 
@@ -58,9 +56,8 @@ func (s *Server) guestsLeave(ctx context.Context, room *directory.GuestRoom, use
 		return err
 	}
 	for _, userID := range guests.UserIDs {
-		sum := sha256.Sum256(fmt.Appendf(nil, "guest\x00%s\x00%d\x00%s", room.RoomID, room.Seq, userID))
-		err := s.guestLeaves(ctx, room.RoomID, userID, base64.RawURLEncoding.EncodeToString(sum[:])[:32])
-		if known := matrixerror.From(err); err != nil && (known == nil || known.Status >= 500 || known.Status == 429) {
+		err := s.guestLeaves(ctx, room.RoomID, userID, hashedID(fmt.Appendf(nil, "guest\x00%s\x00%d\x00%s", room.RoomID, room.Seq, userID)))
+		if passes(err) {
 			return err
 		}
 	}
@@ -68,11 +65,16 @@ func (s *Server) guestsLeave(ctx context.Context, room *directory.GuestRoom, use
 }
 
 func (s *Server) guestLeaves(ctx context.Context, roomID, userID, requestID string) error {
-	event, err := memberEvent(userID, userID, memberContent{Membership: "leave", Reason: "This room does not admit guests any more"})
+	return s.leaves(ctx, roomID, userID, requestID, "This room does not admit guests any more", []string{"join"})
+}
+
+// leaves makes a user leave a room; 403 where the membership is none of from by then.
+func (s *Server) leaves(ctx context.Context, roomID, userID, requestID, reason string, from []string) error {
+	event, err := memberEvent(userID, userID, memberContent{Membership: "leave", Reason: reason})
 	if err != nil {
 		return err
 	}
-	event.Expect = []api.Expectation{{UserID: userID, Membership: []string{"join"}, Status: 403, Code: "M_FORBIDDEN", Message: "The guest has left"}}
+	event.Expect = []api.Expectation{{UserID: userID, Membership: from, Status: 403, Code: "M_FORBIDDEN", Message: "The user has left"}}
 	_, err = s.writer.Append(ctx, &api.InputRecord{RoomID: roomID, RequestID: requestID, Events: []api.InputEvent{event}})
 	return err
 }

@@ -2,8 +2,6 @@ package clientapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"time"
 
@@ -99,7 +97,7 @@ func (s *Server) doJob(ctx context.Context, job userapi.Job) error {
 		if err == nil {
 			_, err = s.writer.Append(ctx, &api.InputRecord{RoomID: room.RoomID, RequestID: jobRequestID(job, room.RoomID), Events: []api.InputEvent{event}})
 		}
-		if known := matrixerror.From(err); err != nil && (known == nil || known.Status >= 500 || known.Status == 429) {
+		if passes(err) {
 			return err
 		}
 	}
@@ -108,11 +106,11 @@ func (s *Server) doJob(ctx context.Context, job userapi.Job) error {
 
 // roomsOf lists a local user's rooms as of now.
 func (s *Server) roomsOf(ctx context.Context, userID string, membership []string) ([]directoryapi.UserRoom, error) {
-	heads, err := api.QueryHeads.Call(ctx, s.caller, &api.HeadsRequest{})
+	heads, err := api.Heads(ctx, s.caller, false)
 	if err != nil {
 		return nil, err
 	}
-	res, err := directoryapi.QueryUserRooms.Call(ctx, s.caller, &directoryapi.UserRoomsRequest{UserID: userID, Membership: membership, AtLeast: heads.Seqs})
+	res, err := directoryapi.QueryUserRooms.Call(ctx, s.caller, &directoryapi.UserRoomsRequest{UserID: userID, Membership: membership, AtLeast: heads})
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +163,5 @@ func (s *Server) newProfile(ctx context.Context, userID, roomID string) (jsontex
 }
 
 func jobRequestID(job userapi.Job, roomID string) string {
-	sum := sha256.Sum256([]byte("job\x00" + job.ID + "\x00" + roomID))
-	return base64.RawURLEncoding.EncodeToString(sum[:])[:32]
+	return hashedID([]byte("job\x00" + job.ID + "\x00" + roomID))
 }

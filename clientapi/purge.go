@@ -115,8 +115,8 @@ func (p *purging) do(ctx context.Context) error {
 	default:
 		err = fmt.Errorf("clientapi: purges of kind %q are another version's", p.job.Kind)
 	}
-	if known := matrixerror.From(err); known != nil && known.Status < 500 && known.Status != 429 && known.Code != "M_UNRECOGNIZED" {
-		finish.Error, err = known.Message, nil // for good; a room server of before does not know such records
+	if err != nil && !passes(err) && !matrixerror.Is(err, "M_UNRECOGNIZED") { // a room server of before does not know such records
+		finish.Error, err = matrixerror.From(err).Message, nil // for good
 	}
 	if err != nil {
 		return errors.Join(err, p.keep(ctx))

@@ -2,10 +2,7 @@ package clientapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"fmt"
-	"slices"
 
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
@@ -44,24 +41,18 @@ func (p *purging) room(ctx context.Context) error {
 // everybodyLeaves makes the users of this server leave who are in the room, invited
 // or knocking. A leave that is refused is passed over: the purge says so then.
 func (p *purging) everybodyLeaves(ctx context.Context, try int) error {
-	res, err := api.QueryMemberships.Call(ctx, p.s.caller, &api.MembershipsRequest{RoomID: p.job.RoomID, Membership: []string{"join", "invite", "knock"}})
+	in := []string{"join", "invite", "knock"}
+	res, err := api.QueryMemberships.Call(ctx, p.s.caller, &api.MembershipsRequest{RoomID: p.job.RoomID, Membership: in})
 	if err != nil {
 		return err
 	}
-	in := []string{"join", "invite", "knock"}
 	for _, m := range res.Members {
-		if gomatrixserverlib.ServerOf(m.UserID) != p.s.serverName || !slices.Contains(in, m.Membership) {
+		if gomatrixserverlib.ServerOf(m.UserID) != p.s.serverName {
 			continue
 		}
-		event, err := memberEvent(m.UserID, m.UserID, memberContent{Membership: "leave", Reason: "The room is being removed"})
-		if err != nil {
-			return err
-		}
-		event.Expect = []api.Expectation{{UserID: m.UserID, Membership: in, Status: 403, Code: "M_FORBIDDEN", Message: "The user has left"}}
-		sum := sha256.Sum256(fmt.Appendf(nil, "purge\x00%s\x00%d\x00%s", p.job.ID, try, m.EventID))
-		_, err = p.s.writer.Append(ctx, &api.InputRecord{RoomID: p.job.RoomID, RequestID: base64.RawURLEncoding.EncodeToString(sum[:])[:32],
-			Events: []api.InputEvent{event}})
-		if known := matrixerror.From(err); err != nil && (known == nil || known.Status >= 500 || known.Status == 429) {
+		id := hashedID(fmt.Appendf(nil, "purge\x00%s\x00%d\x00%s", p.job.ID, try, m.EventID))
+		err := p.s.leaves(ctx, p.job.RoomID, m.UserID, id, "The room is being removed", in)
+		if passes(err) {
 			return err
 		}
 		if err := p.keepSometimes(ctx); err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 
 	"github.com/matrix-org/dendrite/common/httpapi"
+	"github.com/matrix-org/dendrite/common/matrixerror"
 )
 
 // newRequestID makes the request ID of a record that no client can retry.
@@ -25,6 +26,19 @@ func transactionID(d *httpapi.Device, method, path, txnID string) string {
 		b = append(append(b, part...), 0)
 	}
 	b = append(b, txnID...)
-	sum := sha256.Sum256(b)
+	return hashedID(b)
+}
+
+// hashedID makes a request ID of what it is for: the same for each try. Others'
+// instances, and other releases, come to the same.
+func hashedID(of []byte) string {
+	sum := sha256.Sum256(of)
 	return base64.RawURLEncoding.EncodeToString(sum[:])[:32]
+}
+
+// passes tells whether an error may be gone the next time: it is no verdict on what
+// was asked for.
+func passes(err error) bool {
+	known := matrixerror.From(err)
+	return err != nil && (known == nil || known.Status >= 500 || known.Status == 429)
 }

@@ -81,7 +81,7 @@ func (s *Server) checkInThread(ctx context.Context, d *httpapi.Device, roomID, e
 		in := mainThread
 		switch {
 		case is.EventID == "" || is.RelType == "":
-		case is.RelType == "m.thread":
+		case is.RelType == relThread:
 			in = is.EventID
 		default:
 			eventID = is.EventID

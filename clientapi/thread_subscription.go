@@ -9,11 +9,7 @@ import (
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
-const (
-	msc4306 = "io.element.msc4306"
-	// maxInThread bounds how far relations are followed to a thread.
-	maxInThread = 3
-)
+const msc4306 = "io.element.msc4306"
 
 // threadEndpoints list what users say of threads, which is not in the
 // specification yet: those who have begun to are notified of threads that they are
@@ -61,12 +57,10 @@ func (s *Server) eventFor(ctx context.Context, userID, roomID, eventID string) (
 	if err != nil {
 		return nil, err
 	}
-	for _, ev := range res.Events {
-		if ev.EventID() == eventID && ev.RoomID() == roomID && !ev.Outlier && !ev.Rejected && !ev.SoftFailed {
-			return ev, nil
-		}
+	if len(res.Events) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	return res.Events[0], nil
 }
 
 // getThreadSubscription serves GET of a subscription.
@@ -112,7 +106,7 @@ func (s *Server) putThreadSubscription(r *httpapi.Request) (any, error) {
 // causeIn is the Seq of an event in a thread, be it by what it relates to.
 func (s *Server) causeIn(ctx context.Context, userID, roomID, root, eventID string) (int64, error) {
 	id, seq := eventID, int64(0)
-	for range maxInThread {
+	for range 1 + maxThreadHops {
 		if checkEventID(id) != nil {
 			break
 		}

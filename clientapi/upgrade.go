@@ -3,8 +3,6 @@ package clientapi
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -95,10 +93,8 @@ func (s *Server) beginUpgrade(ctx context.Context, d *httpapi.Device, roomID, ve
 // is refused for good ends the upgrade.
 func (s *Server) runUpgrade(ctx context.Context, up *directory.Upgrade) (string, error) {
 	newID, err := s.upgradeSteps(ctx, up)
-	if err != nil {
-		if refused := matrixerror.From(err); refused == nil || refused.Status >= 500 || refused.Status == 429 {
-			return "", err // may be tried again
-		}
+	if passes(err) {
+		return "", err // may be tried again
 	}
 	if _, ferr := directory.FinishUpgrade.Call(ctx, s.caller, &directory.FinishUpgradeRequest{RoomID: up.RoomID}); ferr != nil {
 		s.logger.WithError(ferr).WithField("room_id", up.RoomID).Warn("an upgrade that is over will be looked at again")
@@ -133,8 +129,7 @@ func (s *Server) upgradeSteps(ctx context.Context, up *directory.Upgrade) (strin
 
 // stepID is the request ID of a step of an upgrade.
 func stepID(up *directory.Upgrade, step string) string {
-	sum := sha256.Sum256([]byte("upgrade\x00" + up.RoomID + "\x00" + up.Seed + "\x00" + step))
-	return base64.RawURLEncoding.EncodeToString(sum[:])[:32]
+	return hashedID([]byte("upgrade\x00" + up.RoomID + "\x00" + up.Seed + "\x00" + step))
 }
 
 // oldRoom is what is copied from the room that is upgraded.

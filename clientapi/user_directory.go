@@ -119,11 +119,11 @@ func (u *userSearch) visible(ctx context.Context, users []userapi.FoundUser) (ma
 	if u.s.config.SearchAllUsers || len(ids) == 0 {
 		return out, nil
 	}
-	heads, err := api.QueryHeads.Call(ctx, u.s.caller, &api.HeadsRequest{})
+	heads, err := api.Heads(ctx, u.s.caller, false)
 	if err != nil {
 		return nil, err
 	}
-	res, err := directory.QueryVisibleUsers.Call(ctx, u.s.caller, &directory.VisibleUsersRequest{Viewer: u.viewer, UserIDs: ids, AtLeast: heads.Seqs})
+	res, err := directory.QueryVisibleUsers.Call(ctx, u.s.caller, &directory.VisibleUsersRequest{Viewer: u.viewer, UserIDs: ids, AtLeast: heads})
 	if err != nil {
 		return nil, err
 	}

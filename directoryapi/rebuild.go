@@ -21,13 +21,13 @@ const (
 // rebuild brings the view of a partition's rooms to where the room server is,
 // without the records that say how it came there. It may be repeated.
 func (s *Server) rebuild(ctx context.Context, partition int) error {
-	heads, err := roomserver.QueryHeads.Call(ctx, s.caller, &roomserver.HeadsRequest{})
+	heads, err := roomserver.Heads(ctx, s.caller, false)
 	if err != nil {
 		return err
 	}
 	var seq int64
-	if partition < len(heads.Seqs) {
-		seq = heads.Seqs[partition]
+	if partition < len(heads) {
+		seq = heads[partition]
 	}
 	stored, err := s.db.Positions(ctx)
 	if err != nil {

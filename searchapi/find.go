@@ -35,19 +35,19 @@ type scope struct {
 
 // scope finds what a query's user may find, as of when it is called.
 func (s *Server) scope(ctx context.Context, q *query) (*scope, error) {
-	heads, err := roomapi.QueryHeads.Call(ctx, s.caller, &roomapi.HeadsRequest{})
+	heads, err := roomapi.Heads(ctx, s.caller, false)
 	if err != nil {
 		return nil, err
 	}
 	waiting, cancel := context.WithTimeout(ctx, s.config.WaitTimeout)
 	defer cancel()
-	if err := s.await(waiting, heads.Seqs); err != nil {
+	if err := s.await(waiting, heads); err != nil {
 		if ctx.Err() == nil && waiting.Err() != nil {
 			err = matrixerror.Unavailable(retryLater, "The index of messages has not caught up yet")
 		}
 		return nil, err
 	}
-	reach, err := syncapi.QueryReach.Call(ctx, s.caller, &syncapi.ReachRequest{UserID: q.userID, AtLeast: heads.Seqs})
+	reach, err := syncapi.QueryReach.Call(ctx, s.caller, &syncapi.ReachRequest{UserID: q.userID, AtLeast: heads})
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (s *Server) scope(ctx context.Context, q *query) (*scope, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &scope{heads: heads.Seqs, rooms: map[int64]*syncapi.Reach{}, ignored: reach.Ignored}
+	out := &scope{heads: heads, rooms: map[int64]*syncapi.Reach{}, ignored: reach.Ignored}
 	for id, nid := range numbers {
 		out.rooms[nid] = byID[id]
 	}

@@ -32,13 +32,13 @@ const (
 // begin has a partition's history read, and what comes from now on indexed: the
 // index lacks records of before.
 func (s *Server) begin(ctx context.Context, partition int) error {
-	heads, err := roomapi.QueryHeads.Call(ctx, s.caller, &roomapi.HeadsRequest{})
+	heads, err := roomapi.Heads(ctx, s.caller, false)
 	if err != nil {
 		return fmt.Errorf("searchapi: heads: %w", err)
 	}
 	var seq int64
-	if partition < len(heads.Seqs) {
-		seq = heads.Seqs[partition]
+	if partition < len(heads) {
+		seq = heads[partition]
 	}
 	if err := s.db.Begin(ctx, partition, seq); err != nil {
 		return fmt.Errorf("searchapi: begin a history: %w", err)

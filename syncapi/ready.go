@@ -33,7 +33,7 @@ func (s *Server) Ready(ctx context.Context) error {
 }
 
 func (s *Server) checkAhead(ctx context.Context, at *vector) error {
-	rooms, err := roomapi.QueryHeads.Call(ctx, s.caller, &roomapi.HeadsRequest{Settled: true})
+	rooms, err := roomapi.Heads(ctx, s.caller, true)
 	if err != nil {
 		return fmt.Errorf("syncapi: heads: %w", err)
 	}
@@ -42,7 +42,7 @@ func (s *Server) checkAhead(ctx context.Context, at *vector) error {
 		return fmt.Errorf("syncapi: heads: %w", err)
 	}
 	log := s.feed.log
-	if err := feeds.CheckAhead(ctx, log, roomapi.TopicOutput, at.rooms, rooms.Seqs, roomapi.OutputSeq); err != nil {
+	if err := feeds.CheckAhead(ctx, log, roomapi.TopicOutput, at.rooms, rooms, roomapi.OutputSeq); err != nil {
 		return err
 	}
 	return feeds.CheckAhead(ctx, log, userapi.TopicUserOutput, at.users, users.Seqs, userapi.ChangeSeq)

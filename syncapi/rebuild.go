@@ -104,13 +104,13 @@ func (c *consumer) fenceOf(s *source) (func(context.Context, *sqldb.Tx) error, b
 // rebuild brings the view of a partition's rooms to where the room server is,
 // without the records that say how it came there. It may be repeated.
 func (c *consumer) rebuild(ctx context.Context, s *source, fence func(context.Context, *sqldb.Tx) error) error {
-	heads, err := roomapi.QueryHeads.Call(ctx, c.view.caller, &roomapi.HeadsRequest{})
+	heads, err := roomapi.Heads(ctx, c.view.caller, false)
 	if err != nil {
 		return err
 	}
 	b := &rebuilder{v: c.view, partition: s.partition, fence: fence}
-	if s.partition < len(heads.Seqs) {
-		b.seq = heads.Seqs[s.partition]
+	if s.partition < len(heads) {
+		b.seq = heads[s.partition]
 	}
 	start, err := c.firstLeft(ctx, s)
 	if err != nil {

@@ -272,7 +272,7 @@ func (v *view) retry(ctx context.Context, failed string, f func() error) error {
 // heads asks the writers how far they have committed: what a request without
 // a token has to see (design rule 11).
 func (v *view) heads(ctx context.Context) (*vector, error) {
-	rooms, err := roomapi.QueryHeads.Call(ctx, v.caller, &roomapi.HeadsRequest{})
+	rooms, err := roomapi.Heads(ctx, v.caller, false)
 	if err != nil {
 		return nil, err
 	}
@@ -280,5 +280,5 @@ func (v *view) heads(ctx context.Context) (*vector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &vector{rooms: rooms.Seqs, users: users.Seqs, ephID: v.shape.ephID}, nil
+	return &vector{rooms: rooms, users: users.Seqs, ephID: v.shape.ephID}, nil
 }

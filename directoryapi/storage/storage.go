@@ -30,21 +30,9 @@ func (d *Database) Write(ctx context.Context, f func(*sqldb.Tx) error) error {
 
 // texts reads the only column of a query in a transaction of its own.
 func (d *Database) texts(ctx context.Context, text string, args ...any) (out []string, err error) {
-	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {
-		out = nil
-		rows, err := tx.Query(ctx, text, args...)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var s string
-			if err := rows.Scan(&s); err != nil {
-				return err
-			}
-			out = append(out, s)
-		}
-		return rows.Err()
+	err = d.db.Read(ctx, func(tx *sqldb.Tx) (err error) {
+		out, err = tx.Texts(ctx, text, args...)
+		return err
 	})
 	return out, err
 }

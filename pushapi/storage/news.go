@@ -2,8 +2,6 @@ package storage
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"math"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -86,16 +84,12 @@ type State struct {
 // is none.
 func (d *Database) State(ctx context.Context, pusherID string, limit int) (s State, ok bool, err error) {
 	err = d.db.Read(ctx, func(tx *sqldb.Tx) error {
-		s, ok = State{}, false
-		err := tx.QueryRow(ctx, `SELECT changes, read_seq, tries, badge FROM states WHERE pusher_id = $1`, pusherID).
-			Scan(&s.Changes, &s.ReadSeq, &s.Tries, &s.Badge)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		if err != nil {
+		s = State{}
+		ok, err = sqldb.Found(tx.QueryRow(ctx, `SELECT changes, read_seq, tries, badge FROM states WHERE pusher_id = $1`, pusherID).
+			Scan(&s.Changes, &s.ReadSeq, &s.Tries, &s.Badge))
+		if !ok || err != nil {
 			return err
 		}
-		ok = true
 		return tx.Each(ctx, func(scan func(...any) error) error {
 			n := News{PusherID: pusherID}
 			err := scan(&n.EventID, &n.RoomID, &n.Partition, &n.Seq, &n.Tweaks, &n.Event, &n.Version, &n.LoggedTS)

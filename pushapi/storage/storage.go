@@ -2,9 +2,7 @@ package storage
 
 import (
 	"context"
-	"database/sql"
 	"embed"
-	"errors"
 	"fmt"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -35,10 +33,7 @@ ON CONFLICT (partition_id) DO UPDATE SET seq = excluded.seq WHERE excluded.seq >
 // Position returns the last Seq of a partition that was judged; 0 for none.
 func (d *Database) Position(ctx context.Context, partition int) (seq int64, err error) {
 	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		err := tx.QueryRow(ctx, `SELECT seq FROM positions WHERE partition_id = $1`, partition).Scan(&seq)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
+		_, err := sqldb.Found(tx.QueryRow(ctx, `SELECT seq FROM positions WHERE partition_id = $1`, partition).Scan(&seq))
 		return err
 	})
 	return seq, err

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/rpc"
