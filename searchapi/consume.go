@@ -39,16 +39,13 @@ func (s *Server) index(ctx context.Context, batch *consumer.Batch) error {
 		return err
 	}
 	err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if _, err := s.db.Lock(ctx, tx, slices.Collect(maps.Keys(seqs))); err != nil {
+		if err := s.db.PutPositions(ctx, tx, seqs); err != nil { // first, so that others wait
 			return err
 		}
 		for _, step := range d.steps {
 			if err := step.write(ctx, tx, s.db); err != nil {
 				return err
 			}
-		}
-		if err := s.db.PutPositions(ctx, tx, seqs); err != nil {
-			return err
 		}
 		return batch.Commit(ctx, tx)
 	})

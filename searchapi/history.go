@@ -84,6 +84,7 @@ func (s *Server) tend(ctx context.Context) {
 func (s *Server) tendOnce(ctx context.Context) (some bool, err error) {
 	partitions := s.owned()
 	if len(partitions) == 0 {
+		s.metrics.histories.Set(0)
 		return false, nil
 	}
 	stale, err := s.db.Stale(ctx, partitions, staleTexts)
@@ -219,7 +220,7 @@ func (s *Server) finish(ctx context.Context, h storage.History) error {
 			continue
 		}
 		if err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
-			if _, err := s.db.Lock(ctx, tx, []int{h.Partition}); err != nil {
+			if err := s.db.Lock(ctx, tx, []int{h.Partition}); err != nil {
 				return err
 			}
 			return s.db.Purge(ctx, tx, h.Partition, gone)

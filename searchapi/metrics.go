@@ -19,7 +19,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	m := &metrics{
 		indexed:  counter("indexed_total", "Events indexed as they came."),
-		removed:  counter("removed_total", "Redactions and purges of rooms that the index followed."),
+		removed:  counter("removed_total", "Redactions and purges that the index followed."),
 		history:  counter("history_total", "Events of rooms' history that were read to be indexed."),
 		examined: counter("examined_total", "Events with the words of a search that were looked at for it."),
 		histories: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "dendrite", Subsystem: "searchapi", Name: "histories",

@@ -42,7 +42,6 @@ type Server struct {
 	config     config.Search
 	db         *storage.Database
 	caller     rpc.Caller
-	log        eventlog.Log
 	consumer   *consumer.Consumer
 	progress   *consumer.Progress
 	partitions int
@@ -92,7 +91,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("searchapi: positions: %w", err)
 	}
 	s := &Server{
-		config: deps.Config, db: db, caller: deps.Caller, log: deps.Log, progress: progress, partitions: topic.Partitions, applied: map[int]int64{},
+		config: deps.Config, db: db, caller: deps.Caller, progress: progress, partitions: topic.Partitions, applied: map[int]int64{},
 		linger: lingerShared, hurry: make(chan struct{}, 1), work: make(chan struct{}, 1), searching: make(chan struct{}, deps.Config.MaxAtOnce),
 		examines: maxExamined, ranks: maxRanked, logger: deps.Logger.WithField("component", "searchapi"), now: time.Now,
 	}

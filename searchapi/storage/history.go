@@ -21,14 +21,12 @@ type History struct {
 // what comes after that indexed as it comes.
 func (d *Database) Begin(ctx context.Context, partition int, toSeq int64) error {
 	return d.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if _, err := d.Lock(ctx, tx, []int{partition}); err != nil {
+		if err := d.PutPositions(ctx, tx, map[int]int64{partition: toSeq}); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `INSERT INTO histories (partition_id, to_seq, after_room, room_id, at_seq, at_sub) VALUES ($1, $2, '', '', 0, 0)
-ON CONFLICT (partition_id) DO UPDATE SET to_seq = excluded.to_seq, after_room = '', room_id = '', at_seq = 0, at_sub = 0`, partition, toSeq); err != nil {
-			return err
-		}
-		return d.PutPositions(ctx, tx, map[int]int64{partition: toSeq})
+		_, err := tx.Exec(ctx, `INSERT INTO histories (partition_id, to_seq, after_room, room_id, at_seq, at_sub) VALUES ($1, $2, '', '', 0, 0)
+ON CONFLICT (partition_id) DO UPDATE SET to_seq = excluded.to_seq, after_room = '', room_id = '', at_seq = 0, at_sub = 0`, partition, toSeq)
+		return err
 	})
 }
 
@@ -54,7 +52,7 @@ var ErrMoved = errors.New("searchapi/storage: another instance reads this histor
 // notes how far it has come. What was found to have no text is not indexed any more.
 func (d *Database) Advance(ctx context.Context, from, to History, roomID string, c *Changes) error {
 	return d.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if _, err := d.Lock(ctx, tx, []int{from.Partition}); err != nil {
+		if err := d.Lock(ctx, tx, []int{from.Partition}); err != nil {
 			return err
 		}
 		moved, err := sqldb.Affected(tx.Exec(ctx, `UPDATE histories SET after_room = $1, room_id = $2, at_seq = $3, at_sub = $4
@@ -112,7 +110,7 @@ func (d *Database) stillThere(ctx context.Context, tx *sqldb.Tx, c *Changes, roo
 // Finish ends a history that has been read.
 func (d *Database) Finish(ctx context.Context, h History) error {
 	return d.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if _, err := d.Lock(ctx, tx, []int{h.Partition}); err != nil {
+		if err := d.Lock(ctx, tx, []int{h.Partition}); err != nil {
 			return err
 		}
 		done, err := sqldb.Affected(tx.Exec(ctx, `DELETE FROM histories WHERE partition_id = $1 AND to_seq = $2 AND after_room = $3 AND room_id = $4`,

@@ -3,7 +3,6 @@ package storage
 import (
 	"cmp"
 	"context"
-	"hash/fnv"
 	"maps"
 	"slices"
 	"strconv"
@@ -155,19 +154,16 @@ func (d *Database) putEdits(ctx context.Context, tx *sqldb.Tx, c *Changes, rooms
 	return err
 }
 
-// Order bounds: 42 bits of milliseconds, 21 that tell events apart.
+// Order bounds: 42 bits of milliseconds, 21 of the place in the partition.
 const (
 	orderBits = 21
-	maxTS     = 1<<42 - 1
+	maxTS     = 1<<42 - 2 // so that no number is First
 )
 
-// orderOf is the first number that an event may have in the order of results. It
-// does not depend on when the event is indexed, so tokens outlive the index.
-func orderOf(e *Event) int64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(e.EventID)) // hashes take all
-	return min(max(e.TS, 0), maxTS)<<orderBits | int64(h.Sum64()&(1<<orderBits-1))
-}
+// orderOf is the first number that an event may have in the order of results: a
+// room's events of one millisecond stand as in its timeline. It does not depend on
+// when the event is indexed, so tokens outlive the index.
+func orderOf(e *Event) int64 { return min(max(e.TS, 0), maxTS)<<orderBits | e.Seq&(1<<orderBits-1) }
 
 // place gives the events numbers; those that are indexed already keep theirs, and
 // are indexed anew.

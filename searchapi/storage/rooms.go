@@ -101,19 +101,23 @@ func (d *Database) Purge(ctx context.Context, tx *sqldb.Tx, partition int, ids [
 // it tells whether there was anything to do.
 func (d *Database) Sweep(ctx context.Context, partitions []int64, limit int) (some bool, err error) {
 	err = d.db.Write(ctx, func(tx *sqldb.Tx) error {
-		some = false
-		rooms, err := numbers(ctx, tx, `SELECT room_nid FROM purged WHERE partition_id `+d.db.Any("$1")+` ORDER BY room_nid LIMIT 1`, sqldb.List(partitions))
-		if err != nil || len(rooms) == 0 {
+		var room int64
+		var partition int
+		some, err = sqldb.Found(tx.QueryRow(ctx, `SELECT room_nid, partition_id FROM purged WHERE partition_id `+d.db.Any("$1")+` ORDER BY room_nid LIMIT 1`,
+			sqldb.List(partitions)).Scan(&room, &partition))
+		if err != nil || !some {
 			return err
 		}
-		some = true
-		query := d.db.TermQuery([][]sqldb.Term{{{Text: roomTerm(rooms[0])}}})
+		if err := d.Lock(ctx, tx, []int{partition}); err != nil {
+			return err
+		}
+		query := d.db.TermQuery([][]sqldb.Term{{{Text: roomTerm(room)}}})
 		nids, err := numbers(ctx, tx, d.db.FindTerms("terms", "words", "$1", "$2", "$3"), query, int64(First), limit)
 		if err != nil {
 			return err
 		}
 		if len(nids) == 0 {
-			_, err := tx.Exec(ctx, `DELETE FROM purged WHERE room_nid = $1`, rooms[0])
+			_, err := tx.Exec(ctx, `DELETE FROM purged WHERE room_nid = $1`, room)
 			return err
 		}
 		slices.Sort(nids)

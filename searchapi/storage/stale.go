@@ -65,7 +65,7 @@ func (d *Database) Refresh(ctx context.Context, partitions []int, list []Stale, 
 		ids[i] = s.EventID
 	}
 	return d.db.Write(ctx, func(tx *sqldb.Tx) error {
-		if _, err := d.Lock(ctx, tx, partitions); err != nil {
+		if err := d.Lock(ctx, tx, partitions); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM stale WHERE event_id `+d.db.Any("$1"), sqldb.List(ids)); err != nil {

@@ -30,44 +30,35 @@ func (d *Database) Write(ctx context.Context, f func(*sqldb.Tx) error) error {
 }
 
 // Lock has whoever else changes what is known of these partitions wait for the
-// transaction, and returns how far they are indexed.
-func (d *Database) Lock(ctx context.Context, tx *sqldb.Tx, partitions []int) (map[int]int64, error) {
+// transaction.
+func (d *Database) Lock(ctx context.Context, tx *sqldb.Tx, partitions []int) error {
 	sorted := slices.Sorted(slices.Values(partitions)) // so that nobody waits for who waits
 	rows := make([][]any, len(sorted))
-	numbers := make([]int64, len(sorted))
 	for i, p := range sorted {
-		rows[i], numbers[i] = []any{p}, int64(p)
+		rows[i] = []any{p}
 	}
-	if _, err := tx.ExecMany(ctx, `INSERT INTO positions (partition_id, seq) VALUES ($1, 0) ON CONFLICT (partition_id) DO UPDATE SET seq = positions.seq`,
-		[]int{1}, rows); err != nil {
-		return nil, err
-	}
-	return positions(ctx, tx, `SELECT partition_id, seq FROM positions WHERE partition_id `+d.db.Any("$1"), sqldb.List(numbers))
+	_, err := tx.ExecMany(ctx, `INSERT INTO positions (partition_id, seq) VALUES ($1, 0) ON CONFLICT (partition_id) DO UPDATE SET seq = positions.seq`, []int{1}, rows)
+	return err
 }
 
 // Positions returns the last Seq that is indexed of each partition.
 func (d *Database) Positions(ctx context.Context) (out map[int]int64, err error) {
 	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		out, err = positions(ctx, tx, `SELECT partition_id, seq FROM positions`)
-		return err
+		out = map[int]int64{}
+		return tx.Each(ctx, func(scan func(...any) error) error {
+			var partition int
+			var seq int64
+			err := scan(&partition, &seq)
+			out[partition] = seq
+			return err
+		}, `SELECT partition_id, seq FROM positions`)
 	})
 	return out, err
 }
 
-func positions(ctx context.Context, tx *sqldb.Tx, text string, args ...any) (map[int]int64, error) {
-	out := map[int]int64{}
-	return out, tx.Each(ctx, func(scan func(...any) error) error {
-		var partition int
-		var seq int64
-		err := scan(&partition, &seq)
-		out[partition] = seq
-		return err
-	}, text, args...)
-}
-
 const setPosition = `INSERT INTO positions (partition_id, seq) VALUES ($1, $2) ON CONFLICT (partition_id) DO UPDATE SET seq = excluded.seq`
 
-// PutPositions writes how far partitions are indexed.
+// PutPositions writes how far partitions are indexed. Like Lock, it has others wait.
 func (d *Database) PutPositions(ctx context.Context, tx *sqldb.Tx, seqs map[int]int64) error {
 	rows := make([][]any, 0, len(seqs))
 	for _, p := range slices.Sorted(maps.Keys(seqs)) {
