@@ -10,7 +10,6 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/matrix-org/dendrite/common/consumer"
-	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/pushapi/storage"
@@ -52,10 +51,8 @@ func (s *Server) judge(ctx context.Context, batch *consumer.Batch) error {
 		if err := s.db.DropGone(ctx, tx, d.gone); err != nil {
 			return err
 		}
-		for _, number := range slices.Sorted(maps.Keys(d.reached)) {
-			if err := s.db.PutPosition(ctx, tx, number, d.reached[number]); err != nil {
-				return err
-			}
+		if err := s.db.PutPositions(ctx, tx, d.reached); err != nil {
+			return err
 		}
 		return batch.Commit(ctx, tx)
 	})
@@ -75,13 +72,19 @@ type draft struct {
 	news    []storage.News
 	owners  []string // of news, by place
 	gone    []storage.Gone
-	undone  []func()
+	undone  []undo
+}
+
+// undo takes back that somebody has come to a room of a partition, or gone.
+type undo struct {
+	p *partition
+	f func()
 }
 
 // undo takes memberships back that were noted, so that the batch can be judged again.
 func (d *draft) undo() {
-	for _, f := range slices.Backward(d.undone) {
-		f()
+	for _, u := range slices.Backward(d.undone) {
+		u.f()
 	}
 }
 
@@ -118,7 +121,7 @@ func (d *draft) marks() []storage.Mark {
 			continue
 		}
 		seen[n.PusherID] = struct{}{}
-		out = append(out, storage.Mark{PusherID: n.PusherID, UserID: d.owners[i], UserPartition: eventlog.PartitionFor(d.owners[i], d.s.partitions)})
+		out = append(out, storage.Mark{PusherID: n.PusherID, UserID: d.owners[i], UserPartition: d.s.partitionOf(d.owners[i])})
 	}
 	return out
 }
@@ -139,11 +142,7 @@ func (d *draft) take(ctx context.Context, r *consumer.Record) error {
 	}
 	if seq > last+1 && last > 0 { // records are gone: who is where may have changed
 		d.s.logger.WithField("partition", r.Partition).Warnf("room.output goes from %d to %d: nobody is told of what was between", last, seq)
-		d.reached[r.Partition] = seq - 1
-		p.applied = seq - 1
-		d.s.rooms.members.Add(-p.size())
-		clear(p.rooms)
-		if err := d.s.askRooms(ctx, r.Partition, p, d.s.people.ids()); err != nil {
+		if err := d.anew(ctx, r.Partition, p, seq-1); err != nil {
 			return err
 		}
 	}
@@ -164,6 +163,20 @@ func (d *draft) take(ctx context.Context, r *consumer.Record) error {
 	return nil
 }
 
+// anew asks who of all people is in a partition's rooms as of a Seq, or later, since
+// what came before that is gone. There is nothing to take back then.
+func (d *draft) anew(ctx context.Context, number int, p *partition, seq int64) error {
+	now := &partition{rooms: map[string]map[string]struct{}{}}
+	if err := d.s.askRooms(ctx, number, now, d.s.people.ids(), seq); err != nil {
+		d.s.rooms.members.Add(-now.size())
+		return err
+	}
+	d.s.rooms.members.Add(-p.size())
+	p.rooms, d.reached[number] = now.rooms, seq
+	d.undone = slices.DeleteFunc(d.undone, func(u undo) bool { return u.p == p })
+	return nil
+}
+
 // tellable tells whether a record brings an event that users may be told of: one at
 // the end of the timeline, or an invite.
 func tellable(rec *roomapi.OutputRecord) bool {
@@ -180,7 +193,7 @@ func tellable(rec *roomapi.OutputRecord) bool {
 func (d *draft) move(p *partition, rec *roomapi.OutputRecord) {
 	if rec.Kind == roomapi.OutputPurged {
 		for userID := range maps.Clone(p.rooms[rec.RoomID]) {
-			d.undone = append(d.undone, d.s.rooms.part(p, rec.RoomID, userID))
+			d.undone = append(d.undone, undo{p, d.s.rooms.part(p, rec.RoomID, userID)})
 		}
 		return
 	}
@@ -190,9 +203,9 @@ func (d *draft) move(p *partition, rec *roomapi.OutputRecord) {
 			continue
 		}
 		if c.Membership == "join" && d.s.people.get(c.StateKey) != nil {
-			d.undone = append(d.undone, d.s.rooms.join(p, rec.RoomID, c.StateKey))
+			d.undone = append(d.undone, undo{p, d.s.rooms.join(p, rec.RoomID, c.StateKey)})
 		} else if c.Membership != "join" {
-			d.undone = append(d.undone, d.s.rooms.part(p, rec.RoomID, c.StateKey))
+			d.undone = append(d.undone, undo{p, d.s.rooms.part(p, rec.RoomID, c.StateKey)})
 		}
 	}
 }
@@ -215,7 +228,7 @@ func (d *draft) judge(ctx context.Context, p *partition, rec *roomapi.OutputReco
 	for userID := range members {
 		person := d.s.people.get(userID)
 		if person == nil { // has no pusher any more
-			d.undone = append(d.undone, d.s.rooms.part(p, rec.RoomID, userID))
+			d.undone = append(d.undone, undo{p, d.s.rooms.part(p, rec.RoomID, userID)})
 			continue
 		}
 		if err := d.judgeFor(ctx, j, person, rec, at, ""); err != nil {

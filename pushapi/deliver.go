@@ -236,14 +236,14 @@ func (v *visit) serve(ctx context.Context, one storage.Due) (err error) {
 func (v *visit) tellAll(ctx context.Context) error {
 	s := v.s
 	for ctx.Err() == nil && s.changes.Valid(s.partitionOf(v.userID)) {
-		dropped, err := s.db.Trim(ctx, v.pusher.ID, s.now().Add(-s.config.Lifetime).UnixMilli(), s.config.MaxWaiting)
-		if err != nil {
-			return err
-		}
-		s.metrics.dropped.Add(float64(dropped))
 		state, ok, err := s.db.State(ctx, v.pusher.ID, newsPage)
 		if err != nil || !ok {
 			return err
+		}
+		if dropped, err := s.trim(ctx, v.pusher.ID, &state); err != nil {
+			return err
+		} else if dropped {
+			continue
 		}
 		v.tries, v.badge = state.Tries, state.Badge
 		for i := range state.News {
@@ -251,8 +251,8 @@ func (v *visit) tellAll(ctx context.Context) error {
 				return err
 			}
 		}
-		if len(state.News) > 0 {
-			continue
+		if len(state.News) == newsPage {
+			continue // there may be more
 		}
 		if state.ReadSeq > 0 {
 			if err := v.tellCounts(ctx, state.ReadSeq); err != nil {
@@ -262,6 +262,17 @@ func (v *visit) tellAll(ctx context.Context) error {
 		return s.db.Rest(ctx, v.pusher.ID, state.Changes, v.badge)
 	}
 	return nil
+}
+
+// trim drops what is too old of a pusher's news, or too much, where that may be so.
+func (s *Server) trim(ctx context.Context, pusherID string, state *storage.State) (dropped bool, err error) {
+	before := s.now().Add(-s.config.Lifetime).UnixMilli()
+	if n := len(state.News); n == 0 || n < newsPage && n <= s.config.MaxWaiting && state.News[0].LoggedTS >= before {
+		return false, nil
+	}
+	n, err := s.db.Trim(ctx, pusherID, before, s.config.MaxWaiting)
+	s.metrics.dropped.Add(float64(n))
+	return n > 0, err
 }
 
 // tell tells the gateway of one event, and stores that it has it.

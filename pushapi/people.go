@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/pushrules"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
@@ -55,17 +56,15 @@ type people struct {
 	fresh map[string]struct{}
 	// seed is what threads are named with in memory.
 	seed maphash.Seed
-	// applied has the last Seq of each partition of user.output; changed is closed
-	// and replaced when that moves.
-	applied []int64
-	changed chan struct{}
+	// progress is how far user.output was applied.
+	progress *consumer.Progress
 	// known is closed once everybody has been asked for.
 	known chan struct{}
 }
 
 func newPeople(partitions int) *people {
 	return &people{all: map[string]*person{}, rules: map[[sha256.Size]byte]*sharedRules{}, fresh: map[string]struct{}{}, seed: maphash.MakeSeed(),
-		applied: make([]int64, partitions), changed: make(chan struct{}), known: make(chan struct{})}
+		progress: consumer.NewOwnProgress(partitions), known: make(chan struct{})}
 }
 
 // get returns a person; nil for who has no pusher.
@@ -125,19 +124,9 @@ func (p *people) await(ctx context.Context) bool {
 
 // reach waits until a change has been applied, or ctx is done.
 func (p *people) reach(ctx context.Context, partition int, seq int64) bool {
-	for {
-		p.mu.RLock()
-		there, changed := p.applied[partition] >= seq, p.changed
-		p.mu.RUnlock()
-		if there {
-			return true
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return false
-		}
-	}
+	want := make([]int64, partition+1)
+	want[partition] = seq
+	return p.progress.Await(ctx, want) == nil
 }
 
 // put makes a person known as is told, with what it has said of threads; without
@@ -276,14 +265,17 @@ func (s *Server) followOnce(ctx context.Context, from map[int]int64) error {
 		if err != nil {
 			return err
 		}
+		reached := map[int]int64{}
 		for partition, records := range read {
 			for _, r := range records {
-				if err := s.applyChange(ctx, partition, r.Value); err != nil {
+				seq, err := s.applyChange(ctx, r.Value)
+				if err != nil {
 					return fmt.Errorf("%s: partition %d, offset %d: %w", userapi.TopicUserOutput, partition, r.Offset, err)
 				}
-				from[partition] = r.Offset + 1
+				reached[partition], from[partition] = max(reached[partition], seq), r.Offset+1
 			}
 		}
+		s.people.progress.Advance(reached)
 	}
 }
 
@@ -326,26 +318,27 @@ func (s *Server) askEverybody(ctx context.Context, from map[int]int64) error {
 	select {
 	case <-s.people.known:
 	default:
+		s.people.takeFresh() // their rooms are asked for as partitions are entered
 		close(s.people.known)
 	}
 	return nil
 }
 
-// applyChange applies a change to people.
-func (s *Server) applyChange(ctx context.Context, partition int, value []byte) error {
+// applyChange applies a change to people, and returns its Seq.
+func (s *Server) applyChange(ctx context.Context, value []byte) (seq int64, err error) {
 	var c userapi.UserChange
 	if err := json.Unmarshal(value, &c); err != nil {
-		return err
+		return 0, err
 	}
 	switch c.Kind {
 	case userapi.ChangePushers:
 		var list []userapi.Pusher
 		if err := json.Unmarshal(c.Content, &list); err != nil {
-			return err
+			return 0, err
 		}
 		if !s.people.setPushers(c.UserID, list) {
 			if err := s.meet(ctx, c.UserID, list); err != nil {
-				return err
+				return 0, err
 			}
 		}
 	case userapi.ChangePushRules:
@@ -353,7 +346,7 @@ func (s *Server) applyChange(ctx context.Context, partition int, value []byte) e
 	case userapi.ChangeThread:
 		is, err := userapi.ThreadStateOf(&c)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		s.people.sayOf(&c, is.Subscribed)
 	case userapi.ChangeAccountData:
@@ -361,13 +354,7 @@ func (s *Server) applyChange(ctx context.Context, partition int, value []byte) e
 			s.people.set(c.UserID, c.Type, c.Content)
 		}
 	}
-	p := s.people
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.applied[partition] = max(p.applied[partition], c.Seq)
-	close(p.changed)
-	p.changed = make(chan struct{})
-	return nil
+	return c.Seq, nil
 }
 
 // meet asks for the rules of somebody who had no pusher until now.

@@ -75,7 +75,7 @@ func (s *Server) enter(ctx context.Context, number int) error {
 	}
 	s.rooms.leave(number)
 	p := &partition{rooms: map[string]map[string]struct{}{}, applied: seq, stored: seq}
-	if err := s.askRooms(ctx, number, p, s.people.ids()); err != nil {
+	if err := s.askRooms(ctx, number, p, s.people.ids(), seq); err != nil {
 		s.rooms.members.Add(-p.size())
 		return err
 	}
@@ -90,10 +90,10 @@ func (p *partition) size() (n int64) {
 	return n
 }
 
-// askRooms asks for the rooms of some people in a partition.
-func (s *Server) askRooms(ctx context.Context, number int, p *partition, ids []string) error {
+// askRooms asks for the rooms of some people in a partition, as of a Seq or later.
+func (s *Server) askRooms(ctx context.Context, number int, p *partition, ids []string, atLeast int64) error {
 	for chunk := range slices.Chunk(ids, roomsPage) {
-		res, err := directoryapi.QueryJoined.Call(ctx, s.caller, &directoryapi.JoinedRequest{UserIDs: chunk, Partition: number, AtLeast: p.applied})
+		res, err := directoryapi.QueryJoined.Call(ctx, s.caller, &directoryapi.JoinedRequest{UserIDs: chunk, Partition: number, AtLeast: atLeast})
 		if err != nil {
 			return fmt.Errorf("pushapi: rooms of people: %w", err)
 		}
@@ -113,7 +113,7 @@ func (s *Server) welcome(ctx context.Context) error {
 		return nil
 	}
 	for number, p := range s.rooms.partitions {
-		if err := s.askRooms(ctx, number, p, ids); err != nil {
+		if err := s.askRooms(ctx, number, p, ids, p.applied); err != nil {
 			s.people.putFresh(ids)
 			return err
 		}

@@ -121,7 +121,7 @@ func (p *publisher) one(ctx context.Context, l lease.Lease, head int64) error {
 			return err
 		}
 		p.done[l.Partition] = state
-		p.s.published.advance(l.Partition, state.seq)
+		p.s.published.Advance(map[int]int64{l.Partition: state.seq})
 	}
 	for p.s.leases.Valid(l.Partition) {
 		if state.seq >= head {
@@ -161,7 +161,7 @@ func (p *publisher) one(ctx context.Context, l lease.Lease, head int64) error {
 		state.seq = rows[len(rows)-1].Seq
 		state.whole = state.whole && !slices.ContainsFunc(rows, func(r storage.OutboxRow) bool { return r.Resync() })
 		p.done[l.Partition] = state
-		p.s.published.advance(l.Partition, state.seq)
+		p.s.published.Advance(map[int]int64{l.Partition: state.seq})
 	}
 	return nil
 }

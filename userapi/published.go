@@ -3,7 +3,6 @@ package userapi
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/matrix-org/dendrite/common/eventlog"
@@ -14,67 +13,19 @@ import (
 // yet published: whoever publishes it may have died.
 const publishedWithin = time.Second
 
-// marks tell how far each partition of user.output is published.
-type marks struct {
-	mu      sync.Mutex
-	seqs    []int64
-	changed chan struct{} // closed, and replaced, when one moves
-}
-
-func newMarks(partitions int) *marks {
-	return &marks{seqs: make([]int64, partitions), changed: make(chan struct{})}
-}
-
-// advance notes that a partition is published up to a Seq.
-func (m *marks) advance(partition int, seq int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if seq <= m.seqs[partition] {
-		return
-	}
-	m.seqs[partition] = seq
-	close(m.changed)
-	m.changed = make(chan struct{})
-}
-
-// reached tells whether the partitions are published up to these Seqs, and if not
-// what to wait for.
-func (m *marks) reached(want map[int]int64) (bool, <-chan struct{}) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for partition, seq := range want {
-		if m.seqs[partition] < seq {
-			return false, m.changed
-		}
-	}
-	return true, nil
-}
-
 // awaitPublished returns once users' changes up to these Seqs can be read from
 // user.output, or they take too long: they are stored, so they will be there.
 func (s *Server) awaitPublished(ctx context.Context, users []string, seqs []int64) {
-	want := map[int]int64{}
+	want := make([]int64, s.output.Partitions)
 	for i, user := range users {
 		partition := eventlog.PartitionFor(user, s.output.Partitions)
 		if s.leases.Valid(partition) || s.following.Load() { // else nothing is known of it
 			want[partition] = max(want[partition], seqs[i])
 		}
 	}
-	timeout := time.NewTimer(publishedWithin)
-	defer timeout.Stop()
-	for {
-		ok, changed := s.published.reached(want)
-		if ok {
-			return
-		}
-		select {
-		case <-changed:
-		case <-timeout.C:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
+	waiting, cancel := context.WithTimeout(ctx, publishedWithin)
+	defer cancel()
+	_ = s.published.Await(waiting, want) // else it is too long, or nobody waits any more
 }
 
 // followOutput notes what other instances publish, until ctx is done.
@@ -109,12 +60,14 @@ func (s *Server) followFromEnd(ctx context.Context) error {
 			return err
 		}
 		for p, records := range read {
-			for _, r := range records {
-				if seq, err := api.ChangeSeq(r.Value); err == nil {
-					s.published.advance(p, seq)
-				}
-				next[p] = r.Offset + 1
+			if len(records) == 0 {
+				continue
 			}
+			last := records[len(records)-1] // they ascend, but for what is published again
+			if seq, err := api.ChangeSeq(last.Value); err == nil {
+				s.published.Advance(map[int]int64{p: seq})
+			}
+			next[p] = last.Offset + 1
 		}
 	}
 }

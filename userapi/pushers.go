@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/matrixerror"
 	"github.com/matrix-org/dendrite/common/rpc"
@@ -29,7 +27,7 @@ func (s *Server) registerPushers(srv *rpc.Server) {
 
 func (s *Server) queryPushers(ctx context.Context, r *api.PushersRequest) (*api.PushersResponse, error) {
 	res := &api.PushersResponse{}
-	err := s.db.Read(ctx, func(tx *sqldb.Tx) (err error) {
+	err := s.db.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
 		res.Pushers, err = s.db.Pushers(ctx, tx, r.UserID)
 		return err
 	})
@@ -71,6 +69,11 @@ func (s *Server) putPusher(ctx context.Context, r *api.PutPusherRequest) (*api.W
 		if err := s.db.PutPusher(ctx, tx, r.UserID, &p); err != nil {
 			return err
 		}
+		if list, err := s.db.Pushers(ctx, tx, r.UserID); err != nil {
+			return err
+		} else if len(list) > maxPushers {
+			return matrixerror.UserLimit(400, "A user has at most %d pushers", maxPushers)
+		}
 		if err := s.db.EndPusherTurn(ctx, tx, p.AppID, p.Pushkey); err != nil {
 			return err
 		}
@@ -98,14 +101,9 @@ func (s *Server) tellPushers(ctx context.Context, tx *sqldb.Tx, res *api.WriteRe
 		if err != nil {
 			return err
 		}
-		if len(list) > maxPushers {
-			return matrixerror.UserLimit(400, "A user has at most %d pushers", maxPushers)
-		}
-		content, err := json.Marshal(list)
-		if err != nil {
+		if changes[i], err = api.ChangeOfPushers(id, list); err != nil {
 			return err
 		}
-		changes[i] = api.UserChange{UserID: id, Kind: api.ChangePushers, Content: content}
 	}
 	seqs, err := s.db.Changes(ctx, tx, changes)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/consumer"
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/lease"
 	"github.com/matrix-org/dendrite/common/pushrules"
@@ -66,7 +67,7 @@ type Server struct {
 	wake       chan struct{} // there may be rows to publish
 	hints      chan struct{} // and others may have to publish them
 	leases     *lease.Manager
-	published  *marks
+	published  *consumer.Progress
 	following  atomic.Bool // published has what other instances publish
 	sole       bool        // no other instance can be there
 	pollEvery  time.Duration
@@ -98,7 +99,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		typing:     newTyping(),
 		presence:   newPresences(),
 		heard:      newHeard(),
-		published:  newMarks(deps.Partitions),
+		published:  consumer.NewOwnProgress(deps.Partitions),
 		reporter:   api.NewReporter(deps.Log),
 		wake:       make(chan struct{}, 1),
 		hints:      make(chan struct{}, 1),

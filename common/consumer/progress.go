@@ -14,19 +14,26 @@ const lookEvery = 20 * time.Millisecond
 // Progress is how far a view is, as far as this instance knows: for who has to see
 // what has happened before it was asked. It is safe for concurrent use.
 type Progress struct {
-	// look reads how far the database is.
+	// look reads how far the database is; nil where nobody else makes the view.
 	look    func(context.Context) (map[int]int64, error)
 	mu      sync.Mutex
 	seqs    []int64
 	changed chan struct{} // closed and replaced with each step
 }
 
-// NewProgress begins with the positions that look gives.
+// NewProgress begins with the positions that look gives, which reads how far the
+// database is.
 func NewProgress(ctx context.Context, partitions int, look func(context.Context) (map[int]int64, error)) (*Progress, error) {
-	p := &Progress{look: look, seqs: make([]int64, partitions), changed: make(chan struct{})}
+	p := NewOwnProgress(partitions)
+	p.look = look
 	seqs, err := look(ctx)
 	p.Advance(seqs)
 	return p, err
+}
+
+// NewOwnProgress begins with nothing: of what no other instance is ahead in.
+func NewOwnProgress(partitions int) *Progress {
+	return &Progress{seqs: make([]int64, partitions), changed: make(chan struct{})}
 }
 
 // Advance notes positions and wakes who waits.
@@ -59,14 +66,18 @@ func (p *Progress) Await(ctx context.Context, want []int64) error {
 	if ok {
 		return nil
 	}
-	look := time.NewTicker(lookEvery)
-	defer look.Stop()
+	var look <-chan time.Time
+	if p.look != nil {
+		ticker := time.NewTicker(lookEvery)
+		defer ticker.Stop()
+		look = ticker.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
-		case <-look.C:
+		case <-look:
 			seqs, err := p.look(ctx)
 			if err != nil {
 				return err

@@ -39,9 +39,13 @@ func (d *Database) Position(ctx context.Context, partition int) (seq int64, err 
 	return seq, err
 }
 
-// PutPosition writes a partition's position, if it is higher than the one there.
-func (d *Database) PutPosition(ctx context.Context, tx *sqldb.Tx, partition int, seq int64) error {
-	_, err := tx.Exec(ctx, upsertPosition, partition, seq)
+// PutPositions writes partitions' positions, where they are higher than those there.
+func (d *Database) PutPositions(ctx context.Context, tx *sqldb.Tx, seqs map[int]int64) error {
+	rows := make([][]any, 0, len(seqs))
+	for partition, seq := range seqs {
+		rows = append(rows, []any{partition, seq})
+	}
+	_, err := tx.ExecMany(ctx, upsertPosition, []int{1}, rows)
 	return err
 }
 

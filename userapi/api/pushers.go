@@ -1,6 +1,9 @@
 package api
 
 import (
+	"fmt"
+
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/rpc"
@@ -75,4 +78,13 @@ type PushedUser struct {
 // PushedTypes are the types of account data that say what a user is notified of.
 func PushedTypes() []string {
 	return []string{"m.push_rules", TypeIgnoredUsers, TypeInvitePermission, TypeInviteFilter}
+}
+
+// ChangeOfPushers tells all pushers that a user has.
+func ChangeOfPushers(userID string, list []Pusher) (UserChange, error) {
+	content, err := json.Marshal(list)
+	if err != nil {
+		return UserChange{}, fmt.Errorf("userapi: encoding pushers: %w", err)
+	}
+	return UserChange{UserID: userID, Kind: ChangePushers, Content: content}, nil
 }

@@ -252,9 +252,6 @@ func (d *Database) currentPushers(ctx context.Context, tx *sqldb.Tx, userID stri
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	content, err := json.Marshal(list)
-	if err != nil {
-		return nil, fmt.Errorf("userapi: encoding pushers: %w", err)
-	}
-	return []api.UserChange{{Kind: api.ChangePushers, Content: content}}, nil
+	c, err := api.ChangeOfPushers(userID, list)
+	return []api.UserChange{c}, err
 }
