@@ -41,7 +41,6 @@ type Server struct {
 	partitions int // of room.output
 	db         *storage.Database
 	caller     rpc.Caller
-	log        eventlog.Log
 	consumer   *consumer.Consumer
 	progress   *consumer.Progress
 	// applied is the last Seq of each partition that the loop has applied, some
@@ -81,7 +80,6 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		partitions: topic.Partitions,
 		db:         db,
 		caller:     deps.Caller,
-		log:        deps.Log,
 		progress:   progress,
 		applied:    map[int]int64{},
 		skipped:    make(chan map[int]int64, 1),

@@ -183,6 +183,7 @@ func notifications(t *testing.T, s site, alice, bob *user) {
 	expect("the next page", "limit=1&from="+url.QueryEscape(next), loud+" 2 true")
 	bob.call(t, "PUT", in+"/redact/"+url.PathEscape(named)+"/n4", object{})
 	expect("redacted", "limit=50", loud+" 2 true")
+	alice.refused(t, 400, "M_INVALID_PARAM", "GET", "/notifications?only=quiet", nil)
 }
 
 // restartRole kills all instances of a role, or the one server, and starts them again.

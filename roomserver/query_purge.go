@@ -49,16 +49,8 @@ func (s *Server) queryRetention(ctx context.Context, req *api.RetentionRequest) 
 
 // retentionOf reads the entries of rooms' states that say how long events are kept.
 func (s *Server) retentionOf(ctx context.Context, tx *sqldb.Tx, listed []*storage.Room, types []string) (map[string]jsontext.Value, error) {
-	ids := make([]string, len(listed))
-	for i, room := range listed {
-		ids[i] = room.ID
-	}
-	rooms, err := s.store.Rooms(ctx, tx, ids)
-	if err != nil {
-		return nil, err
-	}
 	var asked []storage.Entry
-	for _, room := range rooms {
+	for _, room := range listed {
 		for _, typ := range types {
 			asked = append(asked, storage.Entry{RoomNID: room.NID, Type: typ, Seq: room.LatestSeq})
 		}
@@ -68,7 +60,7 @@ func (s *Server) retentionOf(ctx context.Context, tx *sqldb.Tx, listed []*storag
 		return nil, err
 	}
 	out := map[string]jsontext.Value{}
-	for _, room := range rooms {
+	for _, room := range listed {
 		for _, typ := range types {
 			row := found[storage.Entry{RoomNID: room.NID, Type: typ, Seq: room.LatestSeq}]
 			if row == nil {

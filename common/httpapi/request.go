@@ -30,7 +30,7 @@ type Request struct {
 	// the configuration trusts the proxy.
 	RemoteIP string
 
-	// writer and limits serve the reading of the body; see body.go.
+	// writer to bodyRead serve the reading of the body; see body.go.
 	writer      http.ResponseWriter
 	maxBody     int64
 	bodyTimeout time.Duration
@@ -39,7 +39,7 @@ type Request struct {
 	// stream says that the endpoint reads the body itself, by Request.Stream.
 	stream bool
 	query  url.Values
-	limits *Limiter
+	limits *Limiter // of Count
 }
 
 // Count counts the request against a limit besides that of its endpoint: for

@@ -11,6 +11,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 )
 
@@ -156,10 +157,11 @@ func files(ctx context.Context, b *bench) error {
 				return err
 			}
 			defer res.Body.Close()
-			if got, err := io.Copy(io.Discard, res.Body); err != nil || got != int64(kind.size) {
-				return fmt.Errorf("a download: %s, %d bytes: %w", res.Status, got, err)
+			got, err := io.Copy(io.Discard, res.Body)
+			if err == nil && (res.StatusCode != http.StatusOK || got != int64(kind.size)) {
+				err = fmt.Errorf("a download: %s, %d bytes", res.Status, got)
 			}
-			return nil
+			return err
 		}}, rate); err != nil {
 			return err
 		}

@@ -11,8 +11,8 @@ import (
 func (s *Store) RoomsAfter(ctx context.Context, tx *sqldb.Tx, partition int, after string, limit int) ([]*Room, error) {
 	return collect(ctx, tx, func(r scanner) (*Room, error) {
 		room := &Room{Partition: partition}
-		return room, r.Scan(&room.ID, &room.Version, &room.LatestSeq, &room.Joined, &room.Invited)
-	}, `SELECT room_id, version, latest_seq, joined, invited FROM rooms
+		return room, r.Scan(&room.NID, &room.ID, &room.Version, &room.LatestSeq, &room.Joined, &room.Invited)
+	}, `SELECT room_nid, room_id, version, latest_seq, joined, invited FROM rooms
 		WHERE partition_id = $1 AND room_id > $2 AND latest_seq > 0 ORDER BY room_id LIMIT $3`, partition, after, limit)
 }
 

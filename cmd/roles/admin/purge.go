@@ -152,7 +152,7 @@ func (s *purgeStores) purge(ctx context.Context, p *userapi.Purge, wait bool, ou
 func (s *purgeStores) checkPurge(ctx context.Context, p *userapi.Purge) error {
 	var room *rooms.Room
 	var events []*rooms.Event
-	if err := s.rooms.ReadOne(ctx, func(tx *sqldb.Tx) (err error) {
+	if err := s.rooms.Read(ctx, func(tx *sqldb.Tx) (err error) {
 		if room, err = s.rooms.Room(ctx, tx, p.RoomID); err != nil || p.EventID == "" {
 			return err
 		}

@@ -159,7 +159,7 @@ func (f *fetcher) offsets() (from map[*tail]int64, wanted bool) {
 	return from, wanted
 }
 
-// fetchRequest asks outside of fetch sessions.
+// fetchRequest asks outside of fetch sessions, unless one is set (session.go).
 func fetchRequest(wait time.Duration) *sarama.FetchRequest {
 	return &sarama.FetchRequest{Version: 11, MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: fetchBytes, SessionEpoch: -1}
 }
