@@ -44,11 +44,7 @@ func (s *Server) threadUpdates(ctx context.Context, rooms []*threadsIn, limit in
 	if err != nil {
 		return nil, nil, err
 	}
-	for p, list := range all {
-		if all[p], err = s.unexpired(ctx, list); err != nil {
-			return nil, nil, err
-		}
-		list = all[p]
+	for _, list := range all {
 		slices.SortFunc(list, func(a, b threadUpdate) int { return b.pos.Compare(a.pos) })
 	}
 	for {
@@ -96,46 +92,72 @@ func (s *Server) unexpired(ctx context.Context, list []threadUpdate) ([]threadUp
 	return out, nil
 }
 
+// threadBounds are what rooms of a partition are asked for together.
+type threadBounds struct {
+	partition          int
+	lower, upper, from int64
+}
+
 // threadsAsked finds them by partition: in memory, where that reaches back far
 // enough, else among the rows; of those more than limit only if they are in memory.
 func (s *Server) threadsAsked(ctx context.Context, rooms []*threadsIn, limit int) ([][]threadUpdate, error) {
-	type bounds struct {
-		partition          int
-		lower, upper, from int64
-	}
 	out := make([][]threadUpdate, len(s.view.shape.rooms))
-	byID, rows := map[string]*threadsIn{}, map[bounds][]string{}
+	byID, rows := map[string]*threadsIn{}, map[threadBounds][]string{}
 	for _, in := range rooms {
 		p := in.room.partition
 		if in.room.last() <= in.lower || min(in.upper, in.from) <= in.lower {
 			continue
 		}
 		if children, whole := in.room.childrenFrom(roomapi.Position{Partition: p, Seq: in.lower}, in.upper); whole {
-			out[p] = append(out[p], slices.DeleteFunc(in.updates(children), threadUpdate.isToldElsewhere)...)
+			list, err := s.unexpired(ctx, slices.DeleteFunc(in.updates(children), threadUpdate.isToldElsewhere))
+			if err != nil {
+				return nil, err
+			}
+			out[p] = append(out[p], list...)
 			continue
 		}
 		byID[in.room.id] = in
-		key := bounds{p, in.lower, in.upper, in.from}
+		key := threadBounds{p, in.lower, in.upper, in.from}
 		rows[key] = append(rows[key], in.room.id)
 	}
 	for key, ids := range rows {
-		if err := s.view.awaitRows(ctx, ofRoom(key.partition)); err != nil {
-			return nil, err
-		}
-		list, err := s.view.store.ThreadUpdates(ctx, ids, key.lower, key.upper, key.from, limit+1)
+		list, err := s.threadRows(ctx, key, ids, byID, limit)
 		if err != nil {
 			return nil, err
 		}
+		out[key.partition] = append(out[key.partition], list...)
+	}
+	return out, nil
+}
+
+// threadRows finds them among the rows: more than limit, or all there are. What the
+// client is not to be told does not count.
+func (s *Server) threadRows(ctx context.Context, b threadBounds, ids []string, byID map[string]*threadsIn, limit int) (out []threadUpdate, err error) {
+	if err := s.view.awaitRows(ctx, ofRoom(b.partition)); err != nil {
+		return nil, err
+	}
+	for {
+		list, err := s.view.store.ThreadUpdates(ctx, ids, b.lower, b.upper, b.from, limit+1)
+		if err != nil {
+			return nil, err
+		}
+		var told []threadUpdate
 		for _, t := range list {
 			in := byID[t.RoomID]
 			is := threadUpdate{in: in, root: t.Root, ts: t.TS, first: max(t.First, in.joinedSince+1),
-				pos: roomapi.Position{Partition: key.partition, Seq: t.Last}}
+				pos: roomapi.Position{Partition: b.partition, Seq: t.Last}}
 			if t.Last > in.joinedSince && !is.isToldElsewhere() {
-				out[key.partition] = append(out[key.partition], is)
+				told = append(told, is)
 			}
 		}
+		if told, err = s.unexpired(ctx, told); err != nil {
+			return nil, err
+		}
+		if out = append(out, told...); len(out) > limit || len(list) <= limit {
+			return out, nil
+		}
+		b.from = list[len(list)-1].Last - 1 // the next ones
 	}
-	return out, nil
 }
 
 // updates gathers relations, oldest first, by threads.

@@ -141,6 +141,35 @@ func testThreadUpdates(t *testing.T, m *model) {
 	}
 }
 
+// TestThreadUpdatesOfLateMember: threads of before somebody came, of which there are
+// many, do not stand in the way of others.
+func TestThreadUpdatesOfLateMember(t *testing.T) { both(t, testThreadUpdatesOfLateMember) }
+
+func testThreadUpdatesOfLateMember(t *testing.T, m *model) {
+	other := ""
+	for n := 0; other == "" || m.view.partition(other) != m.view.partition(testRoom); n++ {
+		other = fmt.Sprintf("!other%d:test", n)
+	}
+	m.create(other, alice, bob)
+	m.create(testRoom, alice)
+	root := m.message(other, alice, "root")
+	in := func(room, root string) {
+		m.send(sent{room: room, sender: alice, typ: "m.room.message", content: `{"body":"x","m.relates_to":{"rel_type":"m.thread","event_id":"` + root + `"}}`})
+	}
+	in(other, root)
+	for i := range 8 {
+		in(testRoom, m.message(testRoom, alice, fmt.Sprint("early ", i)))
+	}
+	m.member(testRoom, bob, bob, "join")
+	for i := range 150 { // more than is kept in memory
+		m.message(other, alice, fmt.Sprint(i))
+		m.message(testRoom, alice, fmt.Sprint(i))
+	}
+	if got := m.updated(bob, "dir=b&limit=2", map[string]string{root: "root"}); !slices.Equal(got, []string{"*root"}) {
+		t.Errorf("bob is told of %q", got)
+	}
+}
+
 // TestManyThreadUpdates: pages hold each thread once, in their order, from rows as
 // from memory, also while more is being said.
 func TestManyThreadUpdates(t *testing.T) { both(t, testManyThreadUpdates) }
