@@ -92,6 +92,7 @@ func (s *Server) take(ctx context.Context, r *consumer.Record, d *draft, seqs ma
 		if err := s.begin(ctx, r.Partition); err != nil {
 			return err
 		}
+		d.forget(r.Partition)
 		last = s.applied[r.Partition]
 		if seq > last+1 {
 			return fmt.Errorf("the record has position %d, the room server has come to %d", seq, last)

@@ -2,6 +2,7 @@ package searchapi
 
 import (
 	"context"
+	"maps"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -44,7 +45,15 @@ func (s *step) write(ctx context.Context, tx *sqldb.Tx, db *storage.Database) er
 	if s.purged == "" {
 		return nil
 	}
-	return db.Purge(ctx, tx, s.partition, []string{s.purged})
+	return db.Purge(ctx, tx, s.partition, s.purged)
+}
+
+// forget takes back what was added of a partition, whose history is to be read.
+func (d *draft) forget(partition int) {
+	for _, s := range d.steps {
+		maps.DeleteFunc(s.changes.Events, func(_ string, e storage.Event) bool { return d.partition(e.RoomID) == partition })
+		maps.DeleteFunc(s.changes.Edits, func(_ string, e storage.Edit) bool { return d.partition(e.RoomID) == partition })
+	}
 }
 
 func (d *draft) last() *storage.Changes { return d.steps[len(d.steps)-1].changes }

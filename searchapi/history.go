@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/matrix-org/dendrite/common/matrixerror"
-	"github.com/matrix-org/dendrite/common/sqldb"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/searchapi/storage"
 	"github.com/matrix-org/dendrite/searchapi/words"
@@ -16,8 +15,6 @@ import (
 const (
 	// historyEvents is how many events of a room's history are indexed at once.
 	historyEvents = 1000
-	// historyRooms is how many rooms are looked at together.
-	historyRooms = 500
 	// sweepEvents is how many events of a purged room are removed at once.
 	sweepEvents = 500
 	// staleTexts is how many texts are read at once.
@@ -159,7 +156,7 @@ func (s *Server) readOn(ctx context.Context, h storage.History) error {
 			return fmt.Errorf("searchapi: rooms: %w", err)
 		}
 		if len(page.Rooms) == 0 {
-			return s.finish(ctx, h)
+			return s.db.Finish(ctx, h)
 		}
 		roomID = page.Rooms[0].RoomID
 	}
@@ -188,45 +185,4 @@ func (s *Server) readOn(ctx context.Context, h storage.History) error {
 	}
 	s.metrics.history.Add(float64(len(res.Events)))
 	return nil
-}
-
-// finish ends a history that has been read: what the room server does not know any
-// more is forgotten.
-func (s *Server) finish(ctx context.Context, h storage.History) error {
-	for after := ""; ; {
-		ids, err := s.db.RoomsAfter(ctx, h.Partition, after, historyRooms)
-		if err != nil {
-			return err
-		}
-		if len(ids) == 0 {
-			break
-		}
-		after = ids[len(ids)-1]
-		known, err := roomapi.QueryRooms.Call(ctx, s.caller, &roomapi.RoomsRequest{RoomIDs: ids})
-		if err != nil {
-			return fmt.Errorf("searchapi: rooms: %w", err)
-		}
-		there := map[string]bool{}
-		for _, r := range known.Rooms {
-			there[r.RoomID] = true
-		}
-		var gone []string
-		for _, id := range ids {
-			if !there[id] {
-				gone = append(gone, id)
-			}
-		}
-		if len(gone) == 0 {
-			continue
-		}
-		if err := s.db.Write(ctx, func(tx *sqldb.Tx) error {
-			if err := s.db.Lock(ctx, tx, []int{h.Partition}); err != nil {
-				return err
-			}
-			return s.db.Purge(ctx, tx, h.Partition, gone)
-		}); err != nil {
-			return fmt.Errorf("searchapi: forget rooms: %w", err)
-		}
-	}
-	return s.db.Finish(ctx, h)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/rpc"
+	"github.com/matrix-org/dendrite/common/sqldb"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/common/testwait"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
@@ -42,6 +43,18 @@ func (l *trimmed) Bounds(ctx context.Context, topic string, partition int) (star
 	return start, end, err
 }
 
+// rows counts an event's rows in a store.
+func (w *world) rows(db *sqldb.DB, eventID string) (n int) {
+	w.t.Helper()
+	err := db.ReadOne(w.t.Context(), func(tx *sqldb.Tx) error {
+		return tx.QueryRow(w.t.Context(), "SELECT count(*) FROM events WHERE event_id = $1", eventID).Scan(&n)
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return n
+}
+
 // TestHistory: an index that is new where the log has dropped its beginning, or has
 // fallen behind what it holds, finds the same as one that has read every record.
 func TestHistory(t *testing.T) { sqldbtest.Each(t, testHistory) }
@@ -62,15 +75,20 @@ func testHistory(t *testing.T) {
 	w.redact(roomA, bob, w.edit(roomA, bob, ids[0], "third 0"))
 	w.redact(roomA, bob, ids[2])
 	w.redact(roomB, bob, ids[3])
+	w.submit(roomapi.InputRecord{RoomID: roomA, Kind: roomapi.KindPurgeHistory, Purge: []string{ids[4]}})
 	w.submit(roomapi.InputRecord{RoomID: roomB, Kind: roomapi.KindPurge})
 	fresh, _ := w.serverOn("fresh", w.trim())
 	behind, _ = w.serverOn("behind", w.trim())
 	last := w.say(roomA, alice, "word last")
 	for _, s := range []*Server{all, fresh, behind} {
 		w.settled(s)
-		w.expect(s, bob, "word", last, ids[10], ids[8], ids[6], ids[4])
+		w.expect(s, bob, "word", last, ids[10], ids[8], ids[6])
 		w.expect(s, bob, "other", ids[0])
 		w.expect(s, bob, "third")
+	}
+	for _, name := range []string{"search", "fresh", "behind"} {
+		db := w.open(name)
+		testwait.Until(t, "what was purged is removed from "+name, func() bool { return w.rows(db, ids[4]) == 0 && w.rows(db, ids[7]) == 0 })
 	}
 	w.redact(roomA, bob, edit)
 	for _, s := range []*Server{all, fresh, behind} {

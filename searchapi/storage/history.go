@@ -18,7 +18,8 @@ type History struct {
 }
 
 // Begin has the history of a partition read up to a Seq, from the beginning, and
-// what comes after that indexed as it comes.
+// what comes after that indexed as it comes. What is there is forgotten: it may have
+// been redacted or purged since.
 func (d *Database) Begin(ctx context.Context, partition int, toSeq int64) error {
 	return d.db.Write(ctx, func(tx *sqldb.Tx) error {
 		if err := d.PutPositions(ctx, tx, map[int]int64{partition: toSeq}); err != nil {
@@ -26,7 +27,20 @@ func (d *Database) Begin(ctx context.Context, partition int, toSeq int64) error 
 		}
 		_, err := tx.Exec(ctx, `INSERT INTO histories (partition_id, to_seq, after_room, room_id, at_seq, at_sub) VALUES ($1, $2, '', '', 0, 0)
 ON CONFLICT (partition_id) DO UPDATE SET to_seq = excluded.to_seq, after_room = '', room_id = '', at_seq = 0, at_sub = 0`, partition, toSeq)
-		return err
+		if err != nil {
+			return err
+		}
+		for _, text := range []string{
+			`INSERT INTO purged (room_nid, partition_id) SELECT room_nid, partition_id FROM rooms WHERE partition_id = $1`,
+			`DELETE FROM edits WHERE room_nid IN (SELECT room_nid FROM rooms WHERE partition_id = $1)`,
+			`DELETE FROM stale WHERE partition_id = $1`,
+			`DELETE FROM rooms WHERE partition_id = $1`,
+		} {
+			if _, err := tx.Exec(ctx, text, partition); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -58,43 +58,20 @@ func (d *Database) RoomNumbers(ctx context.Context, ids []string) (out map[strin
 	return out, err
 }
 
-// RoomsAfter lists a partition's rooms in the order of their IDs.
-func (d *Database) RoomsAfter(ctx context.Context, partition int, after string, limit int) (out []string, err error) {
-	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
-		out, err = tx.Texts(ctx, `SELECT room_id FROM rooms WHERE partition_id = $1 AND room_id > $2 ORDER BY room_id LIMIT $3`, partition, after, limit)
-		return err
-	})
-	return out, err
-}
-
-// Purge forgets rooms of a partition: nothing of them is found from now on. Their
-// events are removed by Sweep.
-func (d *Database) Purge(ctx context.Context, tx *sqldb.Tx, partition int, ids []string) error {
-	numbers, err := d.roomNumbers(ctx, tx, ids)
-	if err != nil {
-		return err
-	}
-	var rows, edits [][]any
-	for _, id := range slices.Sorted(maps.Keys(numbers)) {
-		rows = append(rows, []any{numbers[id], partition})
-		edits = append(edits, []any{numbers[id]})
-	}
-	if _, err := tx.ExecMany(ctx, `INSERT INTO purged (room_nid, partition_id) VALUES ($1, $2)`, nil, rows); err != nil {
-		return err
-	}
-	if _, err := tx.ExecMany(ctx, `DELETE FROM edits WHERE room_nid = $1`, []int{1}, edits); err != nil {
-		return err
-	}
-	for _, text := range []string{`DELETE FROM stale WHERE room_id `, `DELETE FROM rooms WHERE room_id `} {
-		if _, err := tx.Exec(ctx, text+d.db.Any("$1"), sqldb.List(ids)); err != nil {
+// Purge forgets a room of a partition: nothing of it is found from now on. Its events
+// are removed by Sweep.
+func (d *Database) Purge(ctx context.Context, tx *sqldb.Tx, partition int, id string) error {
+	for _, text := range []string{
+		`INSERT INTO purged (room_nid, partition_id) SELECT room_nid, partition_id FROM rooms WHERE room_id = $1`,
+		`DELETE FROM edits WHERE room_nid IN (SELECT room_nid FROM rooms WHERE room_id = $1)`,
+		`DELETE FROM stale WHERE room_id = $1`,
+		`DELETE FROM rooms WHERE room_id = $1`,
+	} {
+		if _, err := tx.Exec(ctx, text, id); err != nil {
 			return err
 		}
 	}
-	gone := map[string]int{}
-	for _, id := range ids {
-		gone[id] = partition
-	}
-	return d.Bury(ctx, tx, gone)
+	return d.Bury(ctx, tx, map[string]int{id: partition})
 }
 
 // Sweep removes some events of a room that was purged, of one of these partitions;

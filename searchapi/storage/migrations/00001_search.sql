@@ -50,7 +50,8 @@ CREATE TABLE stale (
     room_id TEXT NOT NULL,
     partition_id BIGINT NOT NULL
 );
--- Rooms that are gone, whose events nobody finds any more, until these are removed.
+-- Rooms that are gone, or whose history is read anew: nobody finds the events that
+-- were indexed, until these are removed.
 CREATE TABLE purged (
     room_nid BIGINT PRIMARY KEY,
     partition_id BIGINT NOT NULL
