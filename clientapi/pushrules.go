@@ -29,7 +29,7 @@ func (s *Server) pushRuleEndpoints() []httpapi.Endpoint {
 }
 
 func (s *Server) pushRules(r *httpapi.Request) (*pushrules.Rules, error) {
-	content, err := s.accountDataOf(r.Context(), r.Device.UserID, "", "m.push_rules")
+	content, err := s.accountDataOf(r.Context(), r.Device.UserID, "", userapi.TypePushRules)
 	if err != nil {
 		return nil, err
 	}

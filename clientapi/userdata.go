@@ -224,7 +224,7 @@ func (s *Server) putAccountData(r *httpapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if typ == "m.fully_read" || typ == "m.push_rules" {
+	if typ == "m.fully_read" || typ == userapi.TypePushRules {
 		return nil, matrixerror.New(405, "M_BAD_JSON", "%s is not set in this way", typ)
 	}
 	content, err := decodeObject(r)

@@ -137,6 +137,18 @@ func (p *PowerLevels) Notification(key string) int64 {
 	return p.content.maps[mapNotifications][key].or(defaultNotification)
 }
 
+// MayNotify tells whether a user may trigger a notification of a kind in a room with
+// these m.room.create and m.room.power_levels: nobody may where there is no room, or
+// where the levels cannot be read.
+// spec: client-server-api §push-rules (sender_notification_permission)
+func MayNotify(create, powerLevels *Event, userID, kind string) bool {
+	if create == nil {
+		return false
+	}
+	p, err := NewPowerLevels(create.Version(), create, powerLevels)
+	return err == nil && p.UserLevel(userID) >= p.Notification(kind)
+}
+
 // Invite returns the level that inviting needs.
 func (p *PowerLevels) Invite() int64 { return p.content.levels[levelInvite].or(defaultInvite) }
 

@@ -31,7 +31,7 @@ func BenchmarkJudge(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		s.people.put(&userapi.PushedUser{UserID: id, Pushers: []userapi.Pusher{{ID: id}}, Data: map[string]jsontext.Value{typePushRules: content}}, nil)
+		s.people.put(&userapi.PushedUser{UserID: id, Pushers: []userapi.Pusher{{ID: id}}, Data: map[string]jsontext.Value{userapi.TypePushRules: content}}, nil)
 	}
 	if n := len(s.people.rules); n != 1 {
 		b.Errorf("%d sets of rules are in memory", n)

@@ -146,11 +146,7 @@ func (s *Server) gatewayOf(one storage.Due) string {
 }
 
 // urlOf is where a pusher's gateway is.
-func urlOf(p *userapi.Pusher) string {
-	value, _ := property.Member(p.Data, "url")
-	text, _ := property.Text(value)
-	return text
-}
+func urlOf(p *userapi.Pusher) string { return property.TextOf(p.Data, "url") }
 
 // errGateway says that a gateway did not take what it was told.
 var errGateway = errors.New("the push gateway failed")

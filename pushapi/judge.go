@@ -71,9 +71,7 @@ func textOf(ev *gomatrixserverlib.Event, name string) string {
 	if ev == nil {
 		return ""
 	}
-	value, _ := property.Member(ev.Content(), name)
-	text, _ := property.Text(value)
-	return text
+	return property.TextOf(ev.Content(), name)
 }
 
 // mayNotify tells whether the sender has the power for a kind of notification.
@@ -87,13 +85,7 @@ func (j *judge) mayNotify(ctx context.Context, sender, kind string) (bool, error
 	if err != nil {
 		return false, err
 	}
-	may := false
-	if state[create] != nil {
-		// Levels that cannot be read give nobody the power.
-		if p, err := gomatrixserverlib.NewPowerLevels(state[create].Version(), state[create], state[levels]); err == nil {
-			may = p.UserLevel(sender) >= p.Notification(kind)
-		}
-	}
+	may := gomatrixserverlib.MayNotify(state[create], state[levels], sender, kind)
 	j.powers[kind] = may
 	return may, nil
 }

@@ -20,7 +20,6 @@ import (
 )
 
 const (
-	typePushRules = "m.push_rules"
 	// peoplePage is how many people are asked for at once.
 	peoplePage = 500
 	// followBytes bounds what is read of a partition of user.output at once.
@@ -142,7 +141,7 @@ func (p *people) put(u *userapi.PushedUser, said []userapi.ThreadOf) {
 		delete(p.all, u.UserID)
 		return
 	}
-	next := &person{id: u.UserID, pushers: u.Pushers, rules: p.compile(u.UserID, u.Data[typePushRules]), threads: p.threadsOf(said)}
+	next := &person{id: u.UserID, pushers: u.Pushers, rules: p.compile(u.UserID, u.Data[userapi.TypePushRules]), threads: p.threadsOf(said)}
 	for typ, content := range u.Data {
 		next.set(typ, content)
 	}
@@ -181,7 +180,7 @@ func (p *people) set(userID, typ string, content jsontext.Value) {
 		return
 	}
 	next := *old
-	if typ == typePushRules {
+	if typ == userapi.TypePushRules {
 		p.release(old.rules)
 		next.rules = p.compile(userID, content)
 	}
@@ -342,7 +341,7 @@ func (s *Server) applyChange(ctx context.Context, value []byte) (seq int64, err 
 			}
 		}
 	case userapi.ChangePushRules:
-		s.people.set(c.UserID, typePushRules, c.Content)
+		s.people.set(c.UserID, userapi.TypePushRules, c.Content)
 	case userapi.ChangeThread:
 		is, err := userapi.ThreadStateOf(&c)
 		if err != nil {

@@ -79,7 +79,7 @@ func testRulesAreFollowed(t *testing.T, w *world) {
 	w.message(room, bob, "ignored")
 	two := w.message(room, carol, "two")
 	w.expect("a", one, two)
-	set(userapi.ChangePushRules, typePushRules, `{"global":{"content":[{"rule_id":"x","pattern":"loud","actions":["notify",{"set_tweak":"sound","value":"x"}]}],
+	set(userapi.ChangePushRules, userapi.TypePushRules, `{"global":{"content":[{"rule_id":"x","pattern":"loud","actions":["notify",{"set_tweak":"sound","value":"x"}]}],
 		"override":[{"rule_id":"y","conditions":[{"kind":"contains_display_name"}],"actions":["notify"]},
 		{"rule_id":"z","conditions":[{"kind":"event_match","key":"content.body","pattern":"everyone"},{"kind":"sender_notification_permission","key":"room"}],"actions":["notify"]}]}}`)
 	w.message(room, carol, "quiet")

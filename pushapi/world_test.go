@@ -277,12 +277,12 @@ func (w *world) dataOf(userID string) map[string]jsontext.Value {
 	for typ, content := range w.data[userID] {
 		out[typ] = content
 	}
-	if out[typePushRules] == nil {
+	if out[userapi.TypePushRules] == nil {
 		rules, err := pushrules.Load(nil, userID, pushrules.Features{ThreadSubscriptions: true})
 		if err != nil {
 			panic(err)
 		}
-		if out[typePushRules], err = rules.Content(); err != nil {
+		if out[userapi.TypePushRules], err = rules.Content(); err != nil {
 			panic(err)
 		}
 	}

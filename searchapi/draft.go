@@ -210,12 +210,10 @@ func replaced(c *contents) string {
 	if len(c.NewContent) == 0 || c.NewContent.Kind() != '{' {
 		return ""
 	}
-	relType, _ := property.Member(c.RelatesTo, "rel_type")
-	if kind, _ := property.Text(relType); kind != "m.replace" {
+	if property.TextOf(c.RelatesTo, "rel_type") != "m.replace" {
 		return ""
 	}
-	parent, _ := property.Member(c.RelatesTo, "event_id")
-	id, _ := property.Text(parent)
+	id := property.TextOf(c.RelatesTo, "event_id")
 	if len(id) > gomatrixserverlib.MaxIDBytes {
 		return ""
 	}

@@ -135,7 +135,7 @@ func (a *application) user(ctx context.Context, s *source, c *userapi.UserChange
 	case userapi.ChangeAccountData:
 		a.accountData(s, c, c.Type)
 	case userapi.ChangePushRules:
-		a.accountData(s, c, typePushRules)
+		a.accountData(s, c, userapi.TypePushRules)
 	case userapi.ChangeReceipt:
 		if c.Receipt != nil {
 			a.receipt(s, c)

@@ -11,11 +11,7 @@ import (
 )
 
 // callID is the ID of the call that an event of a call is about.
-func callID(ev *event) string {
-	value, _ := member(ev.Content(), "call_id")
-	id, _ := property.Text(value)
-	return id
-}
+func callID(ev *event) string { return property.TextOf(ev.Content(), "call_id") }
 
 // callOffered is the ID of the call that an event offers; "" when it does not.
 func callOffered(ev *event) string {
@@ -47,10 +43,8 @@ func (s *Server) queryUnread(ctx context.Context, r *api.UnreadRequest) (*api.Un
 		want.rooms[r.Position.Partition] = r.Position.Seq
 	}
 	want.users[eventlog.PartitionFor(r.UserID, len(want.users))] = r.UserSeq
-	if there, err := s.await(ctx, want); err != nil {
+	if err := s.catchUpTo(ctx, want); err != nil {
 		return nil, err
-	} else if !there {
-		return nil, matrixerror.Unavailable(retryLater, "The view of rooms lags behind")
 	}
 	u, err := s.view.user(ctx, r.UserID)
 	if err != nil {

@@ -13,15 +13,13 @@ import (
 // spec: appendices §dot-separated-property-paths
 type fieldTree struct{ children map[string]*fieldTree }
 
-func newReader(b []byte) *bytes.Buffer { return bytes.NewBuffer(b) }
-
 // newFieldTree reads paths such as content.body; a backslash takes a dot or a
 // backslash into a name.
 func newFieldTree(paths []string) *fieldTree {
 	root := &fieldTree{children: map[string]*fieldTree{}}
 	for _, path := range paths {
 		at := root
-		names := splitPath(path)
+		names := property.Path(path)
 		for i, name := range names {
 			child, ok := at.children[name]
 			switch {
@@ -41,12 +39,10 @@ func newFieldTree(paths []string) *fieldTree {
 	return root
 }
 
-func splitPath(path string) []string { return property.Path(path) }
-
 // project appends the members of the object that the tree names. What is no
 // object is appended as it is.
 func (t *fieldTree) project(dst []byte, object []byte) []byte {
-	d := jsontext.NewDecoder(newReader(object))
+	d := jsontext.NewDecoder(bytes.NewBuffer(object))
 	if tok, err := d.ReadToken(); err != nil || tok.Kind() != '{' {
 		return append(dst, object...)
 	}

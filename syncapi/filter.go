@@ -1,10 +1,7 @@
 package syncapi
 
 import (
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/matrix-org/dendrite/common/filters"
-	"github.com/matrix-org/dendrite/common/property"
 )
 
 // Bounds of what filters ask for.
@@ -35,9 +32,4 @@ func parseFilter(text []byte) (*filter, error) {
 		return nil, err
 	}
 	return newFilter(parsed), nil
-}
-
-// member finds a member of a JSON object; false when it has none or is no object.
-func member(object jsontext.Value, name string) (jsontext.Value, bool) {
-	return property.Member(object, name)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/property"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
 )
 
@@ -139,15 +140,15 @@ func relationsOf(t *testing.T, m *model) {
 	check := func(name string, e eventOf) {
 		t.Helper()
 		rel := e.Unsigned.Relations
-		if replaced, _ := member(rel[relReplace], "event_id"); string(replaced) != `"`+edit+`"` {
+		if replaced, _ := property.Member(rel[relReplace], "event_id"); string(replaced) != `"`+edit+`"` {
 			t.Errorf("%s: replace %s", name, rel[relReplace])
 		}
 		if string(rel[relReference]) != `{"chunk":[{"event_id":"`+reference+`"}]}` {
 			t.Errorf("%s: reference %s", name, rel[relReference])
 		}
-		count, _ := member(rel[relThread], "count")
-		latest, _ := member(rel[relThread], "latest_event")
-		in, _ := member(rel[relThread], "current_user_participated")
+		count, _ := property.Member(rel[relThread], "count")
+		latest, _ := property.Member(rel[relThread], "latest_event")
+		in, _ := property.Member(rel[relThread], "current_user_participated")
 		if string(count) != "2" || string(in) != "true" || !strings.Contains(string(latest), last) || !strings.Contains(string(latest), lastEdit) {
 			t.Errorf("%s: thread %s", name, rel[relThread])
 		}
@@ -196,7 +197,7 @@ func relationsOf(t *testing.T, m *model) {
 	}
 	for _, e := range []eventOf{one, synced} {
 		rel := e.Unsigned.Relations
-		if count, _ := member(rel[relThread], "count"); string(count) != "1" || len(rel[relReference]) == 0 || len(rel[relReplace]) > 0 {
+		if count, _ := property.Member(rel[relThread], "count"); string(count) != "1" || len(rel[relReference]) == 0 || len(rel[relReplace]) > 0 {
 			t.Errorf("a redacted root shows %v", rel)
 		}
 	}

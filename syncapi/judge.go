@@ -58,9 +58,7 @@ func (state stateMap) displayName(userID string) string {
 	if ev == nil {
 		return ""
 	}
-	name, _ := member(ev.Content(), "displayname")
-	text, _ := property.Text(name)
-	return text
+	return property.TextOf(ev.Content(), "displayname")
 }
 
 // mayNotify tells whether the sender has the power level for a kind of
@@ -80,17 +78,11 @@ func powerKeys() []gomatrixserverlib.StateKey {
 
 // mayNotify decides it by a state that has powerKeys.
 func (state stateMap) mayNotify(sender, key string) bool {
-	create := state[gomatrixserverlib.StateKey{Type: "m.room.create"}]
-	if create == nil {
-		return false
+	entry := func(typ string) *gomatrixserverlib.Event {
+		if ev := state[gomatrixserverlib.StateKey{Type: typ}]; ev != nil {
+			return ev.Event
+		}
+		return nil
 	}
-	var levels *gomatrixserverlib.Event
-	if ev := state[gomatrixserverlib.StateKey{Type: "m.room.power_levels"}]; ev != nil {
-		levels = ev.Event
-	}
-	p, err := gomatrixserverlib.NewPowerLevels(create.Version(), create.Event, levels)
-	if err != nil {
-		return false // levels that cannot be read give nobody the power
-	}
-	return p.UserLevel(sender) >= p.Notification(key)
+	return gomatrixserverlib.MayNotify(entry("m.room.create"), entry("m.room.power_levels"), sender, key)
 }

@@ -76,7 +76,7 @@ func (m *model) defaultRules(user string, change func(*pushrules.Rules) error) j
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.change(userapi.UserChange{UserID: user, Kind: userapi.ChangeAccountData, Type: typePushRules, Content: content})
+	m.change(userapi.UserChange{UserID: user, Kind: userapi.ChangeAccountData, Type: userapi.TypePushRules, Content: content})
 	return content
 }
 

@@ -13,7 +13,7 @@ import (
 
 // queryReach tells which events of rooms a user may see.
 func (s *Server) queryReach(ctx context.Context, r *api.ReachRequest) (*api.ReachResponse, error) {
-	if err := s.catchUpTo(ctx, r.AtLeast); err != nil {
+	if err := s.catchUpTo(ctx, &vector{rooms: r.AtLeast}); err != nil {
 		return nil, err
 	}
 	u, err := s.view.user(ctx, r.UserID)
@@ -37,9 +37,7 @@ func (s *Server) queryReach(ctx context.Context, r *api.ReachRequest) (*api.Reac
 func joins(c storage.Membership) bool { return c.Membership == "join" }
 
 // catchUpTo waits, bounded, until the view has what had happened.
-func (s *Server) catchUpTo(ctx context.Context, seqs []int64) error {
-	want := newVector(len(s.view.shape.rooms), 0, 0, 0)
-	copy(want.rooms, seqs)
+func (s *Server) catchUpTo(ctx context.Context, want *vector) error {
 	if there, err := s.await(ctx, want); there || err != nil {
 		return err
 	}

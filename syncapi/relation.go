@@ -5,6 +5,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/matrix-org/dendrite/common/property"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	"github.com/matrix-org/dendrite/syncapi/storage"
 )
@@ -22,7 +23,7 @@ func relationOf(ev *event) (storage.Relation, bool) {
 	if ev.IsState() || !bytes.Contains(content, []byte(`"m.relates_to"`)) {
 		return storage.Relation{}, false
 	}
-	raw, ok := member(content, "m.relates_to")
+	raw, ok := property.Member(content, "m.relates_to")
 	if !ok || raw.Kind() != '{' {
 		return storage.Relation{}, false
 	}
@@ -33,7 +34,7 @@ func relationOf(ev *event) (storage.Relation, bool) {
 	}
 	usable := true
 	if to.RelType == relReplace && ev.Type() != "m.room.encrypted" {
-		_, usable = member(content, "m.new_content")
+		_, usable = property.Member(content, "m.new_content")
 	}
 	return storage.Relation{
 		RoomID: ev.RoomID(), Parent: to.EventID, RelType: to.RelType, EventID: ev.EventID(), Type: ev.Type(), Sender: ev.Sender(),

@@ -9,6 +9,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/property"
 	"github.com/matrix-org/dendrite/common/sqldb/sqldbtest"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
@@ -37,8 +38,8 @@ func receiptsPublicAndPrivate(t *testing.T, m *model) {
 	if got, want := ephemeral(m.sync(alice, since)), `{"`+id+`":{"m.read":{"@bob:test":{"ts":5}}}}`; got != want {
 		t.Errorf("alice sees %s", got)
 	}
-	private, _ := member(jsontext.Value(ephemeral(m.sync(bob, sinceBob))), id)
-	if got, _ := member(private, receiptPrivate); string(got) != `{"@bob:test":{"ts":5,"thread_id":"main"}}` {
+	private, _ := property.Member(jsontext.Value(ephemeral(m.sync(bob, sinceBob))), id)
+	if got, _ := property.Member(private, receiptPrivate); string(got) != `{"@bob:test":{"ts":5,"thread_id":"main"}}` {
 		t.Errorf("bob sees %s", private)
 	}
 	m.restart()

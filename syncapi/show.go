@@ -7,6 +7,7 @@ import (
 
 	"github.com/matrix-org/dendrite/common/filters"
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/property"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/syncapi/api"
 )
@@ -19,7 +20,7 @@ func (s *Server) queryShow(ctx context.Context, r *api.ShowRequest) (*api.ShowRe
 	if len(r.Events) > api.MaxShown {
 		return nil, matrixerror.InvalidParam("At most %d events at once", api.MaxShown)
 	}
-	if err := s.catchUpTo(ctx, r.AtLeast); err != nil {
+	if err := s.catchUpTo(ctx, &vector{rooms: r.AtLeast}); err != nil {
 		return nil, err
 	}
 	rooms := map[string][]int{}
@@ -110,8 +111,8 @@ func (s *Server) showContext(ctx context.Context, v *viewer, r *api.ContextReque
 	out.Profiles = make(map[string]api.Profile, len(members))
 	for _, m := range members {
 		var p api.Profile
-		p.DisplayName, _ = member(m.Content(), "displayname")
-		p.AvatarURL, _ = member(m.Content(), "avatar_url")
+		p.DisplayName, _ = property.Member(m.Content(), "displayname")
+		p.AvatarURL, _ = property.Member(m.Content(), "avatar_url")
 		out.Profiles[*m.StateKey()] = p
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/matrix-org/dendrite/common/property"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
@@ -280,6 +281,6 @@ func isChild(key gomatrixserverlib.StateKey, ev *event) bool {
 	if key.Type != typeSpaceChild {
 		return false
 	}
-	via, ok := member(ev.Content(), "via")
+	via, ok := property.Member(ev.Content(), "via")
 	return ok && via.Kind() == '['
 }

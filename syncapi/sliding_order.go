@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/property"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/syncapi/storage"
@@ -126,7 +127,7 @@ func (f *roomFacts) add(typ string, content jsontext.Value) {
 	case typeEncryption:
 		f.encrypted = true
 	case typeCreate:
-		if v, ok := member(content, "type"); ok && v.Kind() == '"' {
+		if v, ok := property.Member(content, "type"); ok && v.Kind() == '"' {
 			if text, err := jsontext.AppendUnquote(nil, v); err == nil {
 				typ := string(text)
 				f.typ = &typ

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/matrix-org/dendrite/common/property"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -345,7 +346,7 @@ func textOf(ev *event, name string) (jsontext.Value, bool) {
 	if ev == nil {
 		return nil, false
 	}
-	v, ok := member(ev.Content(), name)
+	v, ok := property.Member(ev.Content(), name)
 	return v, ok && v.Kind() == '"' && len(v) > 2
 }
 

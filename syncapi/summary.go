@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/matrix-org/dendrite/common/property"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 )
@@ -68,7 +69,7 @@ func (s *Server) findHeroes(ctx context.Context, r *room) (*heroes, error) {
 		if ev.Type() == "m.room.canonical_alias" {
 			field = "alias"
 		}
-		if v, ok := member(ev.Content(), field); ok && v.Kind() == '"' && len(v) > 2 {
+		if v, ok := property.Member(ev.Content(), field); ok && v.Kind() == '"' && len(v) > 2 {
 			h.named = true
 		}
 	}

@@ -187,7 +187,7 @@ func (u *user) setAccount(roomID, typ string, seq int64, content jsontext.Value)
 		u.invites.SetPermission(content)
 	case typeInviteFilter:
 		u.invites.SetFilter(content)
-	case typePushRules:
+	case userapi.TypePushRules:
 		u.rules, u.compiled = content, nil
 	case typeDirect:
 		u.direct = parseDirect(content)
@@ -197,7 +197,6 @@ func (u *user) setAccount(roomID, typ string, seq int64, content jsontext.Value)
 const (
 	typeInvites      = userapi.TypeInvitePermission
 	typeInviteFilter = userapi.TypeInviteFilter
-	typePushRules    = "m.push_rules"
 	typeDirect       = "m.direct"
 	typeTags         = "m.tag"
 )
@@ -341,7 +340,7 @@ func (v *view) loadUser(ctx context.Context, u *user) error {
 		return err
 	}
 	data, err := userapi.QueryAccountData.Call(ctx, v.caller, &userapi.AccountDataRequest{
-		UserID: u.id, Types: []string{userapi.TypeIgnoredUsers, typeInvites, typeInviteFilter, typePushRules, typeDirect, typeTags}})
+		UserID: u.id, Types: []string{userapi.TypeIgnoredUsers, typeInvites, typeInviteFilter, userapi.TypePushRules, typeDirect, typeTags}})
 	if err != nil {
 		return err
 	}
@@ -401,7 +400,7 @@ func (u *user) takeAccount(data map[string]map[string]jsontext.Value) {
 	u.ignored = userapi.IgnoredUsers(global[userapi.TypeIgnoredUsers])
 	u.invites.SetPermission(global[typeInvites])
 	u.invites.SetFilter(global[typeInviteFilter])
-	u.rules = global[typePushRules]
+	u.rules = global[userapi.TypePushRules]
 	u.direct = parseDirect(global[typeDirect])
 	for id, types := range data {
 		if tags, ok := types[typeTags]; ok && id != "" {

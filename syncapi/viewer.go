@@ -8,6 +8,7 @@ import (
 	"github.com/matrix-org/dendrite/common/filters"
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/matrixerror"
+	"github.com/matrix-org/dendrite/common/property"
 	"github.com/matrix-org/dendrite/gomatrixserverlib"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	"github.com/matrix-org/dendrite/syncapi/storage"
@@ -111,9 +112,9 @@ func (s *Server) catchUpRoom(ctx context.Context, roomID string) error {
 	if err != nil {
 		return err
 	}
-	want := make([]int64, len(s.view.shape.rooms))
+	want := newVector(len(s.view.shape.rooms), 0, 0, 0)
 	if p := s.partition(roomID); p < len(res.Seqs) {
-		want[p] = res.Seqs[p]
+		want.rooms[p] = res.Seqs[p]
 	}
 	return s.catchUpTo(ctx, want)
 }
@@ -143,7 +144,7 @@ func (s *Server) mayLook(ctx context.Context, v *viewer) error {
 				return nil
 			}
 		default:
-			if hv, ok := member(ev.Content(), "history_visibility"); ok && string(hv) == `"world_readable"` {
+			if hv, ok := property.Member(ev.Content(), "history_visibility"); ok && string(hv) == `"world_readable"` {
 				v.member = true
 			}
 		}

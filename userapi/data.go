@@ -19,7 +19,6 @@ import (
 )
 
 const (
-	typePushRules = "m.push_rules"
 	typeFullyRead = "m.fully_read"
 	typeTag       = "m.tag"
 	// maxAccountData bounds the events of account data of a user.
@@ -115,9 +114,9 @@ func (s *Server) queryAccountData(ctx context.Context, r *api.AccountDataRequest
 	if err != nil {
 		return nil, err
 	}
-	wanted := (r.RoomIDs == nil || slices.Contains(r.RoomIDs, "")) && (r.Types == nil || slices.Contains(r.Types, typePushRules))
+	wanted := (r.RoomIDs == nil || slices.Contains(r.RoomIDs, "")) && (r.Types == nil || slices.Contains(r.Types, api.TypePushRules))
 	if wanted {
-		loaded, err := pushrules.Load(data[""][typePushRules], r.UserID, s.features)
+		loaded, err := pushrules.Load(data[""][api.TypePushRules], r.UserID, s.features)
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +127,7 @@ func (s *Server) queryAccountData(ctx context.Context, r *api.AccountDataRequest
 		if data[""] == nil {
 			data[""] = map[string]jsontext.Value{}
 		}
-		data[""][typePushRules] = rules
+		data[""][api.TypePushRules] = rules
 	}
 	return &api.AccountDataResponse{Data: data}, nil
 }
@@ -263,7 +262,7 @@ func (s *Server) changePushRule(ctx context.Context, r *api.ChangePushRuleReques
 		if _, _, err := s.db.LockAccount(ctx, tx, r.UserID); err != nil {
 			return err
 		}
-		stored, err := s.db.OneAccountData(ctx, tx, r.UserID, "", typePushRules)
+		stored, err := s.db.OneAccountData(ctx, tx, r.UserID, "", api.TypePushRules)
 		if err != nil {
 			return err
 		}
@@ -289,7 +288,7 @@ func (s *Server) changePushRule(ctx context.Context, r *api.ChangePushRuleReques
 		if bytes.Equal(before, content) {
 			return nil
 		}
-		if res, err = s.storeAccountData(ctx, tx, r.UserID, "", typePushRules, content); err != nil {
+		if res, err = s.storeAccountData(ctx, tx, r.UserID, "", api.TypePushRules, content); err != nil {
 			return err
 		}
 		return s.db.PutPastRules(ctx, tx, r.UserID, res.Seq, s.now().UnixMilli(), before)

@@ -80,7 +80,7 @@ func TestResync(t *testing.T) {
 				s := w.server()
 				w.signUp(s, alice)
 				w.putData(s, alice, "gone", `{}`)
-				w.putData(s, alice, typePushRules, `{"global":{}}`)
+				w.putData(s, alice, api.TypePushRules, `{"global":{}}`)
 				_, err := s.putReceipts(t.Context(), &api.PutReceiptsRequest{UserID: alice, RoomID: "!r", Receipts: []api.Receipt{{EventID: "$e", Type: "m.read"}}})
 				w.check(err)
 				_, err = s.deleteAccountData(t.Context(), &api.DeleteAccountDataRequest{UserID: alice, Type: "gone"})

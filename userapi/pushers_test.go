@@ -101,7 +101,7 @@ func TestPushers(t *testing.T) {
 		}
 		page, err := s.queryPushed(t.Context(), &api.PushedRequest{Limit: 10})
 		w.check(err)
-		if len(page.Users) != 1 || page.Users[0].UserID != alice || len(page.Users[0].Pushers) != 1 || len(page.Users[0].Data[typePushRules]) == 0 {
+		if len(page.Users) != 1 || page.Users[0].UserID != alice || len(page.Users[0].Pushers) != 1 || len(page.Users[0].Data[api.TypePushRules]) == 0 {
 			t.Errorf("%+v", page)
 		}
 		stop()

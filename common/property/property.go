@@ -60,3 +60,10 @@ func Text(v jsontext.Value) (string, bool) {
 	text, err := jsontext.AppendUnquote(nil, v)
 	return string(text), err == nil
 }
+
+// TextOf is the text of an object's member; "" where it is none.
+func TextOf(object jsontext.Value, name string) string {
+	v, _ := Member(object, name)
+	text, _ := Text(v)
+	return text
+}

@@ -5,8 +5,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// TypeIgnoredUsers is the type of the account data that says whom a user ignores.
-const TypeIgnoredUsers = "m.ignored_user_list"
+// Types of account data.
+const (
+	// TypeIgnoredUsers says whom a user ignores.
+	TypeIgnoredUsers = "m.ignored_user_list"
+	// TypePushRules has a user's push rules.
+	TypePushRules = "m.push_rules"
+)
 
 // IgnoredUsers reads the content of TypeIgnoredUsers; what is not one, or nothing,
 // ignores nobody.

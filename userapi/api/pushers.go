@@ -77,7 +77,7 @@ type PushedUser struct {
 
 // PushedTypes are the types of account data that say what a user is notified of.
 func PushedTypes() []string {
-	return []string{"m.push_rules", TypeIgnoredUsers, TypeInvitePermission, TypeInviteFilter}
+	return []string{TypePushRules, TypeIgnoredUsers, TypeInvitePermission, TypeInviteFilter}
 }
 
 // ChangeOfPushers tells all pushers that a user has.

@@ -119,7 +119,7 @@ func AccountDataChange(userID, roomID, typ string, content jsontext.Value) UserC
 	if content == nil {
 		c.Content = jsontext.Value("null")
 	}
-	if roomID == "" && typ == "m.push_rules" {
+	if roomID == "" && typ == TypePushRules {
 		c.Kind = ChangePushRules
 	}
 	return c
