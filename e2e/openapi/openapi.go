@@ -121,8 +121,8 @@ func Load(root string) (*Specification, error) {
 
 // add adds the operations of a file.
 func (s *Specification) add(file string, d *document) error {
-	for path, methods := range d.Paths {
-		for method, of := range methods {
+	for _, path := range slices.Sorted(maps.Keys(d.Paths)) { // the order that descriptions of one operation keep
+		for method, of := range d.Paths[path] {
 			name := Operation(strings.ToUpper(method), d.Servers[0].Variables.BasePath.Default+path)
 			op := s.operations[name]
 			if op == nil {
