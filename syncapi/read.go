@@ -3,6 +3,7 @@ package syncapi
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -19,6 +20,9 @@ const (
 	fewRecords = 500
 	// retryRead is the pause after a failed read.
 	retryRead = time.Second
+	// readApart is how long partitions are read each by itself before they are read
+	// together again.
+	readApart = 10 * time.Second
 )
 
 // logReader hands partitions of a topic over to the applier. One goroutine reads
@@ -29,26 +33,36 @@ type logReader struct {
 	topic   string
 	sources map[int]*source
 	next    map[int]int64
+	apart   time.Duration // readApart
 }
 
 func newLogReader(c *consumer, sources []*source) *logReader {
-	r := &logReader{c: c, topic: sources[0].topic, sources: map[int]*source{}, next: map[int]int64{}}
+	r := &logReader{c: c, topic: sources[0].topic, sources: map[int]*source{}, next: map[int]int64{}, apart: readApart}
 	for _, s := range sources {
 		r.sources[s.partition], r.next[s.partition] = s, s.next
 	}
 	return r
 }
 
-// run reads all partitions together. Once that fails each is read by itself: one
-// that cannot be read holds up no other.
+// run reads all partitions together. When that fails each is read by itself for a
+// while: one that cannot be read holds up no other.
 func (r *logReader) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := r.together(ctx)
+		if ctx.Err() != nil || errors.Is(err, eventlog.ErrClosed) {
+			return
+		}
+		r.c.view.log.WithError(err).WithField("topic", r.topic).Warn("Reading each partition of a topic by itself")
+		r.each(ctx)
+	}
+}
+
+// together reads all partitions until that fails.
+func (r *logReader) together(ctx context.Context) error {
 	for ctx.Err() == nil {
 		read, err := r.c.log.ReadMany(ctx, r.topic, r.next, readBytes)
 		if err != nil {
-			if ctx.Err() == nil && !errors.Is(err, eventlog.ErrClosed) {
-				r.c.view.log.WithError(err).WithField("topic", r.topic).Warn("Reading each partition of a topic by itself")
-			}
-			break
+			return err
 		}
 		var batches []batch
 		count := 0
@@ -64,47 +78,57 @@ func (r *logReader) run(ctx context.Context) {
 			r.c.view.audience.rest(ctx, leisure)
 		}
 	}
-	r.each(ctx)
+	return ctx.Err()
 }
 
-func (r *logReader) hand(ctx context.Context, batches []batch) {
+// hand tells whether the applier took the batches.
+func (r *logReader) hand(ctx context.Context, batches []batch) bool {
 	if len(batches) == 0 {
-		return
+		return true
 	}
 	select {
 	case r.c.in <- batches:
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }
 
-// each reads every partition by itself.
+// each reads every partition by itself for some time.
 func (r *logReader) each(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, r.apart)
+	defer cancel()
 	var all sync.WaitGroup
-	for p, s := range r.sources {
-		next := r.next[p]
-		all.Go(func() { r.one(ctx, s, next) })
+	var mu sync.Mutex // guards r.next
+	for p, next := range maps.Clone(r.next) {
+		all.Go(func() {
+			next := r.one(ctx, r.sources[p], next)
+			mu.Lock()
+			defer mu.Unlock()
+			r.next[p] = next
+		})
 	}
 	all.Wait()
 }
 
-// one hands over what a partition holds from the offset on.
-func (r *logReader) one(ctx context.Context, s *source, next int64) {
+// one hands over what a partition holds from the offset on; it returns the offset
+// of what it did not hand over.
+func (r *logReader) one(ctx context.Context, s *source, next int64) int64 {
 	for ctx.Err() == nil {
 		records, err := r.c.log.Read(ctx, s.topic, s.partition, next, readBytes)
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, eventlog.ErrClosed) {
-				return
+				return next
 			}
 			r.c.view.log.WithError(err).WithField("topic", s.topic).WithField("partition", s.partition).Error("Cannot read log")
 			pause(ctx, retryRead)
 			continue
 		}
-		if len(records) == 0 {
-			continue
+		if len(records) > 0 && r.hand(ctx, []batch{{s, records}}) {
+			next = records[len(records)-1].Offset + 1
 		}
-		next = records[len(records)-1].Offset + 1
-		r.hand(ctx, []batch{{s, records}})
 	}
+	return next
 }
 
 func pause(ctx context.Context, d time.Duration) {
