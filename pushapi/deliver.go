@@ -23,8 +23,10 @@ const (
 	// pollAlone where there are none, for gateways whose time has come.
 	pollEvery = 200 * time.Millisecond
 	pollAlone = time.Second
-	// maxDue bounds the pushers that are looked at together, newsPage the news of one.
-	maxDue   = 500
+	// duePage bounds the pushers that are read together, duePages how many pages one
+	// look takes, newsPage the news of one pusher.
+	duePage  = 500
+	duePages = 4
 	newsPage = 20
 	// Bounds of the wait after a gateway failed, which doubles each time.
 	minBackoff = time.Second
@@ -37,6 +39,7 @@ type desk struct {
 	pushers  map[string]struct{}
 	gateways map[string]int
 	slots    chan struct{}
+	seen     storage.Due // up to which one they were looked at; the loop's alone
 	group    sync.WaitGroup
 }
 
@@ -80,7 +83,9 @@ func (s *Server) deliver(ctx context.Context) {
 	}
 }
 
-// deliverDue begins to serve the pushers that are due, as far as there is room.
+// deliverDue begins to serve the pushers that are due, as far as there is room. Where
+// they are many it goes on where it ended, so that those whose gateway takes its time
+// hold up no others.
 func (s *Server) deliverDue(ctx context.Context, d *desk) error {
 	var mine []int64
 	for p := range s.partitions {
@@ -91,31 +96,47 @@ func (s *Server) deliverDue(ctx context.Context, d *desk) error {
 	if len(mine) == 0 {
 		return nil
 	}
-	due, err := s.db.Due(ctx, mine, s.now().UnixMilli(), maxDue)
-	if err != nil {
-		return err
-	}
-	for _, one := range due {
-		gateway := s.gatewayOf(one)
-		if !d.begin(one.PusherID, gateway, s.config.MaxPerGateway) {
-			continue // its turn comes
+	for range duePages {
+		due, err := s.db.Due(ctx, mine, s.now().UnixMilli(), d.seen, s.duePage)
+		if err != nil {
+			return err
 		}
-		select {
-		case d.slots <- struct{}{}:
-		case <-ctx.Done():
-			d.end(one.PusherID, gateway)
+		for _, one := range due {
+			if !s.begin(ctx, d, one) {
+				return nil
+			}
+			d.seen = one
+		}
+		if len(due) < s.duePage {
+			d.seen = storage.Due{}
 			return nil
 		}
-		d.group.Go(func() {
-			if err := s.serve(ctx, one); err != nil && ctx.Err() == nil {
-				s.logger.WithError(err).WithField("user_id", one.UserID).Warn("A pusher cannot be served now")
-			}
-			d.end(one.PusherID, gateway)
-			<-d.slots
-			s.hurry()
-		})
 	}
 	return nil
+}
+
+// begin begins to serve a pusher, unless it or its gateway has enough to do: then its
+// turn comes. It returns false when ctx is done.
+func (s *Server) begin(ctx context.Context, d *desk, one storage.Due) bool {
+	gateway := s.gatewayOf(one)
+	if !d.begin(one.PusherID, gateway, s.config.MaxPerGateway) {
+		return true
+	}
+	select {
+	case d.slots <- struct{}{}:
+	case <-ctx.Done():
+		d.end(one.PusherID, gateway)
+		return false
+	}
+	d.group.Go(func() {
+		if err := s.serve(ctx, one); err != nil && ctx.Err() == nil {
+			s.logger.WithError(err).WithField("user_id", one.UserID).Warn("A pusher cannot be served now")
+		}
+		d.end(one.PusherID, gateway)
+		<-d.slots
+		s.hurry()
+	})
+	return true
 }
 
 func (s *Server) partitionOf(userID string) int { return eventlog.PartitionFor(userID, s.partitions) }

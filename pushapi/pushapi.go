@@ -61,6 +61,7 @@ type Server struct {
 	pollEvery  time.Duration
 	// minBackoff is the first wait after a gateway failed.
 	minBackoff time.Duration
+	duePage    int
 	// skipped counts changes of user.output since it was stored last that they were
 	// read; the loop's alone.
 	skipped int
@@ -76,7 +77,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	}
 	s := &Server{
 		config: deps.Config, db: db, caller: deps.Caller, log: deps.Log,
-		wake: make(chan struct{}, 1), logger: deps.Logger.WithField("component", "pushapi"), now: time.Now, pollEvery: pollEvery, minBackoff: minBackoff,
+		wake: make(chan struct{}, 1), logger: deps.Logger.WithField("component", "pushapi"), now: time.Now, pollEvery: pollEvery, minBackoff: minBackoff, duePage: duePage,
 	}
 	if exclusive, ok := deps.Log.(eventlog.Exclusive); ok && exclusive.Exclusive() {
 		s.pollEvery = pollAlone

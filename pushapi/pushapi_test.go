@@ -3,6 +3,7 @@ package pushapi
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/matrix-org/dendrite/common/testwait"
+	"github.com/matrix-org/dendrite/pushapi/storage"
 	roomapi "github.com/matrix-org/dendrite/roomserver/api"
 	syncapi "github.com/matrix-org/dendrite/syncapi/api"
 	userapi "github.com/matrix-org/dendrite/userapi/api"
@@ -196,9 +198,32 @@ func testGatewayAway(t *testing.T, w *world) {
 	w.expect("a", sent[3:]...)
 	w.expect("c", sent[3:]...)
 	testwait.Until(t, "nothing is due", func() bool {
-		due, err := s.db.Due(t.Context(), []int64{0, 1, 2, 3}, time.Now().Add(24*time.Hour).UnixMilli(), 10)
+		due, err := s.db.Due(t.Context(), []int64{0, 1, 2, 3}, time.Now().Add(24*time.Hour).UnixMilli(), storage.Due{}, 10)
 		return err == nil && len(due) == 0
 	})
+}
+
+// TestGatewayHangs: pushers that wait for a gateway which does not answer, however
+// many, hold up no others.
+func TestGatewayHangs(t *testing.T) { engines(t, testGatewayHangs) }
+
+func testGatewayHangs(t *testing.T, w *world) {
+	w.config.MaxPerGateway = 1
+	w.create(alice, bob, carol)
+	s, _ := w.server()
+	release := make(chan struct{})
+	good := w.gateway
+	w.gateway = &gateway{server: httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))}
+	t.Cleanup(w.gateway.server.Close)
+	defer close(release)
+	for i := range 3 * duePages { // they come before carol's
+		w.pusher(s, alice, fmt.Sprint("a", i), "")
+	}
+	w.gateway = good
+	w.made = 989
+	w.pusher(s, carol, "c", "")
+	w.expect("c", w.message(room, bob, "first"))
+	w.expect("c", append(good.about("c"), w.message(room, bob, "second"))...)
 }
 
 // TestTooOld: what has waited for too long is dropped.
@@ -247,6 +272,15 @@ func testPurged(t *testing.T, w *world) {
 	testwait.Until(t, "both wait", waiting(2))
 	w.publish(&roomapi.OutputRecord{Kind: roomapi.OutputHistoryPurged, RoomID: room, Purged: []roomapi.PurgedEvent{{EventID: old, Seq: 1}}})
 	testwait.Until(t, "one is left", waiting(1))
+	tries := func() int64 {
+		state, _, err := s.db.State(t.Context(), "pusher1", 10)
+		if err != nil {
+			t.Error(err)
+		}
+		return state.Tries
+	}
+	before := tries()
+	testwait.Until(t, "what was read before is no more on its way", func() bool { return tries() > before })
 	w.gateway.answers(0)
 	w.expect("a", kept)
 	w.gateway.answers(http.StatusServiceUnavailable)
@@ -303,7 +337,7 @@ func testBadge(t *testing.T, w *world) {
 		return out
 	}
 	rested := func() bool {
-		due, err := s.db.Due(t.Context(), []int64{0, 1, 2, 3}, time.Now().UnixMilli(), 10)
+		due, err := s.db.Due(t.Context(), []int64{0, 1, 2, 3}, time.Now().UnixMilli(), storage.Due{}, 10)
 		return err == nil && len(due) == 0
 	}
 	asked := func() int {

@@ -197,7 +197,7 @@ func (w *world) server() (s *Server, stop func()) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s.minBackoff, s.pollEvery = 10*time.Millisecond, 10*time.Millisecond
+	s.minBackoff, s.pollEvery, s.duePage = 10*time.Millisecond, 10*time.Millisecond, 2
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

@@ -56,19 +56,23 @@ VALUES ($1, $2, $3, 0, 1, 0, $4, '') ON CONFLICT (pusher_id) DO UPDATE SET
 }
 
 // Due is a pusher that has something new and whose time has come.
-type Due struct{ PusherID, UserID string }
+type Due struct {
+	PusherID, UserID string
+	TS               int64 // when its time came
+}
 
-// Due lists pushers of users of some partitions of user.output.
-func (d *Database) Due(ctx context.Context, partitions []int64, now int64, limit int) (out []Due, err error) {
+// Due lists pushers of users of some partitions of user.output, in an order, from
+// behind one of them on; Due{} is before all.
+func (d *Database) Due(ctx context.Context, partitions []int64, now int64, after Due, limit int) (out []Due, err error) {
 	err = d.db.ReadOne(ctx, func(tx *sqldb.Tx) error {
 		out = nil
 		return tx.Each(ctx, func(scan func(...any) error) error {
 			var p Due
-			err := scan(&p.PusherID, &p.UserID)
+			err := scan(&p.PusherID, &p.UserID, &p.TS)
 			out = append(out, p)
 			return err
-		}, `SELECT pusher_id, user_id FROM states WHERE user_partition `+d.db.Any("$1")+` AND due_ts <= $2 ORDER BY due_ts LIMIT $3`,
-			sqldb.List(partitions), now, limit)
+		}, `SELECT pusher_id, user_id, due_ts FROM states WHERE user_partition `+d.db.Any("$1")+` AND due_ts <= $2 AND (due_ts > $3 OR due_ts = $4 AND pusher_id > $5)
+    ORDER BY due_ts, pusher_id LIMIT $6`, sqldb.List(partitions), now, after.TS, after.TS, after.PusherID, limit)
 	})
 	return out, err
 }
