@@ -74,6 +74,9 @@ func startCluster(t *testing.T, o clusterOptions) *cluster {
 		}
 	}
 	t.Cleanup(c.confess)
+	if o.binaries == "" {
+		t.Cleanup(noDeadlocks(t, filepath.Join(postgres, "log")))
+	}
 	t.Cleanup(c.stop)
 	if !o.stopped {
 		c.startAll()
@@ -158,6 +161,27 @@ func (c *cluster) endAll(signal syscall.Signal) {
 		wg.Go(func() { p.end(signal) })
 	}
 	wg.Wait()
+}
+
+// noDeadlocks begins to follow what PostgreSQL says; end fails the test if some of its
+// transactions waited for each other: each time somebody waits for a second until
+// PostgreSQL notices.
+func noDeadlocks(t *testing.T, log string) (end func()) {
+	t.Helper()
+	read := func() []byte {
+		said, err := os.ReadFile(log)
+		if err != nil {
+			t.Error(err)
+		}
+		return said
+	}
+	before := len(read())
+	return func() {
+		_, found, ok := strings.Cut(string(read()[before:]), "deadlock detected")
+		if ok {
+			t.Errorf("transactions waited for each other: %s", found[:min(len(found), 4000)])
+		}
+	}
 }
 
 // confess shows what the processes of a test that failed have logged.

@@ -168,6 +168,69 @@ func TestFencing(t *testing.T) {
 	})
 }
 
+// TestRenewedInOrder: leases are renewed while several of them commit; neither waits
+// for the other for good, wherever their rows are in the table.
+func TestRenewedInOrder(t *testing.T) {
+	engines(t, func(t *testing.T, w *world) {
+		a := w.manager("a", false)
+		if err := a.beat(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		held := a.Held()
+		for p := range 5 { // PostgreSQL has their rows behind the others' then
+			if err := commit(t, a, held[p], 5); err != nil {
+				t.Fatal(err)
+			}
+			held[p].NextOffset = 5
+		}
+		db := w.db()
+		err := db.Write(t.Context(), func(tx *sqldb.Tx) error {
+			_, err := tx.Script(t.Context(), "ANALYZE lease_partitions") // now it reads small tables from their beginning
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		renews, commits := 0, 0
+		renewed := make(chan error, 1)
+		err = db.Write(t.Context(), func(tx *sqldb.Tx) error {
+			if commits++; commits > 1 {
+				return nil
+			}
+			if err := a.Commit(t.Context(), tx, held[3], "topic", 9); err != nil {
+				return err
+			}
+			go func() {
+				renewed <- w.db().Write(t.Context(), func(tx *sqldb.Tx) error {
+					renews++
+					_, err := a.renew(t.Context(), tx)
+					return err
+				})
+			}()
+			if db.Lock() != "" {
+				w.waits(db, "UPDATE lease_partitions SET expiry%")
+			}
+			return a.Commit(t.Context(), tx, held[5], "topic", 9)
+		})
+		if err := errors.Join(err, <-renewed); err != nil || renews != 1 || commits != 1 {
+			t.Errorf("%d renewals, %d commits: %v", renews, commits, err)
+		}
+	})
+}
+
+// waits waits until a statement of this test's waits for a lock on PostgreSQL.
+func (w *world) waits(db *sqldb.DB, like string) {
+	w.t.Helper()
+	schema := sqldbtest.Options(w.t, w.path).Schema
+	testwait.Until(w.t, "a statement waits", func() bool {
+		var n int
+		err := db.ReadOne(w.t.Context(), func(tx *sqldb.Tx) error {
+			return tx.QueryRow(w.t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE '%' || $1 AND query LIKE $2", schema, like).Scan(&n)
+		})
+		return err == nil && n > 0
+	})
+}
+
 // TestKept: a lease that was not renewed in time is kept in mind until another
 // instance is seen to have it.
 func TestKept(t *testing.T) {

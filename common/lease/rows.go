@@ -114,8 +114,9 @@ const columns = " RETURNING number, epoch, next_offset, topic_id"
 // renew prolongs the leases of this instance, also ones that have run out but
 // that nobody took.
 func (m *Manager) renew(ctx context.Context, tx *sqldb.Tx) ([]Lease, error) {
-	return leases(ctx, tx, "UPDATE lease_partitions SET expiry = "+m.o.DB.Now()+" + $1 WHERE group_name = $2 AND owner = $3"+columns,
-		m.o.TTL.Milliseconds(), m.o.Group, m.o.Owner)
+	return leases(ctx, tx, "UPDATE lease_partitions SET expiry = "+m.o.DB.Now()+" + $1 WHERE owner = $2 AND group_name = $3 AND number IN "+
+		"(SELECT number FROM lease_partitions WHERE owner = $4 AND group_name = $5 ORDER BY number"+m.o.DB.Lock()+")"+columns,
+		m.o.TTL.Milliseconds(), m.o.Owner, m.o.Group, m.o.Owner, m.o.Group)
 }
 
 // taking is what a beat took; over of it from owners that had not given it back.
@@ -145,7 +146,7 @@ func (m *Manager) take(ctx context.Context, tx *sqldb.Tx, n int) (t taking, err 
 	// between the choice and the update.
 	t.leases, err = leases(ctx, tx, `UPDATE lease_partitions SET owner = $1, address = $2, epoch = epoch + 1, expiry = `+now+` + $3
 		WHERE `+free+` AND group_name = $5 AND number IN
-		(SELECT number FROM lease_partitions WHERE `+free+` AND group_name = $5 ORDER BY number LIMIT $6)`+columns,
+		(SELECT number FROM lease_partitions WHERE `+free+` AND group_name = $5 ORDER BY number LIMIT $6`+m.o.DB.Lock()+`)`+columns,
 		m.o.Owner, m.o.Address, m.o.TTL.Milliseconds(), m.o.Owner, m.o.Group, n)
 	for _, l := range t.leases {
 		if epoch, there := left[l.Partition]; there && epoch == l.Epoch-1 {
@@ -304,8 +305,9 @@ func (m *Manager) Leave(ctx context.Context) error {
 	m.notify()
 	m.mu.Unlock()
 	err := m.o.DB.Write(ctx, func(tx *sqldb.Tx) error {
-		if _, err := tx.Exec(ctx, "UPDATE lease_partitions SET owner = '', address = '', expiry = 0 WHERE group_name = $1 AND owner = $2",
-			m.o.Group, m.o.Owner); err != nil {
+		if _, err := tx.Exec(ctx, "UPDATE lease_partitions SET owner = '', address = '', expiry = 0 WHERE owner = $1 AND group_name = $2 AND number IN "+
+			"(SELECT number FROM lease_partitions WHERE owner = $3 AND group_name = $4 ORDER BY number"+m.o.DB.Lock()+")",
+			m.o.Owner, m.o.Group, m.o.Owner, m.o.Group); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, "DELETE FROM lease_members WHERE group_name = $1 AND owner = $2", m.o.Group, m.o.Owner)

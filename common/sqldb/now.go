@@ -19,3 +19,15 @@ func (db *DB) Keep() string {
 	}
 	return ""
 }
+
+// Lock is the text behind a SELECT that locks the rows it found, in its order, for
+// an UPDATE. What updates many rows of a table that other transactions update too
+// chooses them by such a SELECT: transactions that lock rows in one order wait for
+// each other, those that do not until PostgreSQL ends one of them, a second later.
+// SQLite, where one writes at a time, needs none.
+func (db *DB) Lock() string {
+	if db.engine == enginePostgres {
+		return " FOR NO KEY UPDATE"
+	}
+	return ""
+}
