@@ -42,6 +42,8 @@ func (d *dialer) DialTimeout(network, address string, timeout time.Duration) (ne
 	return d.DialContext(ctx, network, address)
 }
 
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
 func openPostgres(ctx context.Context, o Options) (*DB, error) {
 	connector, err := connectorOf(o)
 	if err != nil {
@@ -104,11 +106,16 @@ func connectorOf(o Options) (*pq.Connector, error) {
 	if o.Schema != "" {
 		c.Runtime["search_path"] = o.Schema
 	}
-	for name, limit := range map[string]time.Duration{
-		"statement_timeout": statementTimeout, "lock_timeout": lockTimeout, "idle_in_transaction_session_timeout": idleTimeout,
+	// Each statement has an index to go by. A plan that was made while a table was
+	// small would read all of it, and is kept until PostgreSQL has counted the table
+	// anew, a minute and many thousands of rows later: enable_seqscan says not to.
+	// Plans that must all the same look dear then, and jit would compile them.
+	for name, value := range map[string]string{
+		"statement_timeout": milliseconds(statementTimeout), "lock_timeout": milliseconds(lockTimeout), "idle_in_transaction_session_timeout": milliseconds(idleTimeout),
+		"enable_seqscan": "off", "jit": "off",
 	} {
 		if c.Runtime[name] == "" {
-			c.Runtime[name] = strconv.FormatInt(limit.Milliseconds(), 10)
+			c.Runtime[name] = value
 		}
 	}
 	connector, err := pq.NewConnectorConfig(c)

@@ -355,3 +355,23 @@ func TestCanceled(t *testing.T) {
 		}
 	})
 }
+
+// TestPlans: what finds a row in a small table by its index does so in a large one,
+// where the plan is still the same.
+func TestPlans(t *testing.T) {
+	onPostgres(t, func(t *testing.T) {
+		db := sqldbtest.Open(t, "plans")
+		must(t, exec(t, db, "CREATE TABLE t (n BIGINT PRIMARY KEY)"))
+		must(t, exec(t, db, "INSERT INTO t (n) VALUES (1), (2), (3)"))
+		must(t, db.Write(t.Context(), func(tx *sqldb.Tx) error {
+			if _, err := tx.Script(t.Context(), "ANALYZE t"); err != nil {
+				return err
+			}
+			plan, err := tx.Texts(t.Context(), "EXPLAIN SELECT n FROM t WHERE n "+db.Any("$1"), sqldb.List([]int64{1, 2}))
+			if all := strings.Join(plan, "\n"); strings.Contains(all, "Seq Scan") {
+				t.Errorf("the plan is %s", all)
+			}
+			return err
+		}))
+	})
+}
