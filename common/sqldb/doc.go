@@ -18,12 +18,14 @@
 //
 // On PostgreSQL (15 or later; a pooler between must keep sessions, since
 // statements are prepared) a transaction is READ COMMITTED: what it reads and
-// then changes it locks first, by an UPDATE. One that meets another in a deadlock
-// runs again. A statement is a round trip, and once it has begun runs to its end
-// whatever happens to the caller; each connection has limits of its own there (postgres.go), which
+// then changes it locks first, by an UPDATE, and many rows in one order (ExecMany,
+// DB.Lock). One that meets another in a deadlock runs again, a second later. A
+// statement is a round trip, and once it has begun runs to its end whatever happens
+// to the caller; each connection has limits of its own there (postgres.go), which
 // the URL may change. Which row is found how is decided by the planner, once for
-// all values: statements are written so that there is one sensible way, and
-// roomserver/storage tests that it is taken.
+// all values: statements are written so that there is one sensible way, by an index
+// (enable_seqscan is off: a small table grows), and roomserver/storage tests that it is
+// taken.
 //
 // It decides nothing about what is stored and owns no table but the ones in which
 // goose counts versions: goose_<component>, under an advisory lock when several
