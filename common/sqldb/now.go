@@ -31,3 +31,12 @@ func (db *DB) Lock() string {
 	}
 	return ""
 }
+
+// LockFree is Lock that passes over the rows which other transactions have locked:
+// for work that waits for whoever takes it.
+func (db *DB) LockFree() string {
+	if db.engine == enginePostgres {
+		return db.Lock() + " SKIP LOCKED"
+	}
+	return ""
+}

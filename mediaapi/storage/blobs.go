@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"slices"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
@@ -101,7 +102,7 @@ func (d *Database) TakeChecks(ctx context.Context, limit int, lease int64) (hash
 		// The condition stands twice: on PostgreSQL another instance may take a row
 		// between the choice and the update.
 		hashes, err = tx.Texts(ctx, `UPDATE blobs SET check_ts = `+now+` + $1 WHERE check_ts > 0 AND check_ts <= `+now+` AND hash IN
-			(SELECT hash FROM blobs WHERE check_ts > 0 AND check_ts <= `+now+` ORDER BY check_ts LIMIT $2) RETURNING hash`, lease, limit)
+			(SELECT hash FROM blobs WHERE check_ts > 0 AND check_ts <= `+now+` ORDER BY check_ts LIMIT $2`+d.db.LockFree()+`) RETURNING hash`, lease, limit)
 		return err
 	})
 	return hashes, err
@@ -130,6 +131,7 @@ func (d *Database) Doom(ctx context.Context, hash string) (b Blob, doomed bool, 
 		if err != nil {
 			return err
 		}
+		slices.Sort(smaller)
 		for _, h := range smaller {
 			if err := d.look(ctx, tx, h); err != nil {
 				return err

@@ -1,8 +1,11 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
@@ -212,10 +215,15 @@ func (d *Database) DeleteExpired(ctx context.Context, refs []Ref, now int64) (in
 	return d.delete(ctx, refs, " AND expires_ts > 0 AND expires_ts <= $3 AND NOT protected AND NOT quarantined", now)
 }
 
+// delete deletes media, and then locks blobs and users as Commit does, in one order:
+// transactions that delete and commit the same do not wait for each other for good.
 func (d *Database) delete(ctx context.Context, refs []Ref, condition string, more ...any) (n int, err error) {
 	text := "DELETE FROM media WHERE server_name = $1 AND media_id = $2" + condition + " RETURNING user_id, size, hash"
+	refs = slices.SortedFunc(slices.Values(refs), func(a, b Ref) int { return cmp.Or(cmp.Compare(a.Server, b.Server), cmp.Compare(a.ID, b.ID)) })
 	err = d.db.Write(ctx, func(tx *sqldb.Tx) error {
 		n = 0
+		type use struct{ bytes, files int64 }
+		hashes, users := map[string]bool{}, map[string]use{}
 		for _, ref := range refs {
 			var userID, hash string
 			var size int64
@@ -227,25 +235,24 @@ func (d *Database) delete(ctx context.Context, refs []Ref, condition string, mor
 				continue
 			}
 			n++
-			if err := d.discount(ctx, tx, userID, size, hash); err != nil {
+			if hash != "" { // it was uploaded
+				hashes[hash] = true
+				users[userID] = use{users[userID].bytes + size, users[userID].files + 1}
+			}
+		}
+		delete(users, "")
+		for _, hash := range slices.Sorted(maps.Keys(hashes)) {
+			if err := d.look(ctx, tx, hash); err != nil {
+				return err
+			}
+		}
+		for _, userID := range slices.Sorted(maps.Keys(users)) {
+			var left int64
+			if err := tx.QueryRow(ctx, upsertUsage, userID, -users[userID].bytes, -users[userID].files).Scan(&left); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	return n, err
-}
-
-// discount takes what was deleted off the user's usage.
-func (d *Database) discount(ctx context.Context, tx *sqldb.Tx, userID string, size int64, hash string) error {
-	if hash == "" {
-		return nil
-	}
-	if userID != "" {
-		var bytes int64
-		if err := tx.QueryRow(ctx, upsertUsage, userID, -size, -1).Scan(&bytes); err != nil {
-			return err
-		}
-	}
-	return d.look(ctx, tx, hash)
 }
