@@ -183,7 +183,7 @@ func TestRenewedInOrder(t *testing.T) {
 			}
 			held[p].NextOffset = 5
 		}
-		db := w.db()
+		db, other := w.db(), w.db()
 		err := db.Write(t.Context(), func(tx *sqldb.Tx) error {
 			_, err := tx.Script(t.Context(), "ANALYZE lease_partitions") // now it reads small tables from their beginning
 			return err
@@ -201,7 +201,7 @@ func TestRenewedInOrder(t *testing.T) {
 				return err
 			}
 			go func() {
-				renewed <- w.db().Write(t.Context(), func(tx *sqldb.Tx) error {
+				renewed <- other.Write(t.Context(), func(tx *sqldb.Tx) error {
 					renews++
 					_, err := a.renew(t.Context(), tx)
 					return err

@@ -30,17 +30,7 @@ ON CONFLICT (partition_id) DO UPDATE SET to_seq = excluded.to_seq, after_room = 
 		if err != nil {
 			return err
 		}
-		for _, text := range []string{
-			`INSERT INTO purged (room_nid, partition_id) SELECT room_nid, partition_id FROM rooms WHERE partition_id = $1`,
-			`DELETE FROM edits WHERE room_nid IN (SELECT room_nid FROM rooms WHERE partition_id = $1)`,
-			`DELETE FROM stale WHERE partition_id = $1`,
-			`DELETE FROM rooms WHERE partition_id = $1`,
-		} {
-			if _, err := tx.Exec(ctx, text, partition); err != nil {
-				return err
-			}
-		}
-		return nil
+		return d.forget(ctx, tx, "partition_id", partition)
 	})
 }
 

@@ -61,17 +61,27 @@ func (d *Database) RoomNumbers(ctx context.Context, ids []string) (out map[strin
 // Purge forgets a room of a partition: nothing of it is found from now on. Its events
 // are removed by Sweep.
 func (d *Database) Purge(ctx context.Context, tx *sqldb.Tx, partition int, id string) error {
+	if err := d.forget(ctx, tx, "room_id", id); err != nil {
+		return err
+	}
+	return d.Bury(ctx, tx, map[string]int{id: partition})
+}
+
+// forget forgets the rooms with this in a column: their events are not found, and are
+// removed by Sweep.
+func (d *Database) forget(ctx context.Context, tx *sqldb.Tx, column string, value any) error {
+	where := " WHERE " + column + " = $1"
 	for _, text := range []string{
-		`INSERT INTO purged (room_nid, partition_id) SELECT room_nid, partition_id FROM rooms WHERE room_id = $1`,
-		`DELETE FROM edits WHERE room_nid IN (SELECT room_nid FROM rooms WHERE room_id = $1)`,
-		`DELETE FROM stale WHERE room_id = $1`,
-		`DELETE FROM rooms WHERE room_id = $1`,
+		"INSERT INTO purged (room_nid, partition_id) SELECT room_nid, partition_id FROM rooms" + where,
+		"DELETE FROM edits WHERE room_nid IN (SELECT room_nid FROM rooms" + where + ")",
+		"DELETE FROM stale" + where,
+		"DELETE FROM rooms" + where,
 	} {
-		if _, err := tx.Exec(ctx, text, id); err != nil {
+		if _, err := tx.Exec(ctx, text, value); err != nil {
 			return err
 		}
 	}
-	return d.Bury(ctx, tx, map[string]int{id: partition})
+	return nil
 }
 
 // Sweep removes some events of a room that was purged, of one of these partitions;
