@@ -4,8 +4,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
 )
@@ -32,9 +30,8 @@ func (d *Database) Write(ctx context.Context, f func(*sqldb.Tx) error) error {
 // Lock has whoever else changes what is known of these partitions wait for the
 // transaction.
 func (d *Database) Lock(ctx context.Context, tx *sqldb.Tx, partitions []int) error {
-	sorted := slices.Sorted(slices.Values(partitions)) // so that nobody waits for who waits
-	rows := make([][]any, len(sorted))
-	for i, p := range sorted {
+	rows := make([][]any, len(partitions))
+	for i, p := range partitions {
 		rows[i] = []any{p}
 	}
 	_, err := tx.ExecMany(ctx, `INSERT INTO positions (partition_id, seq) VALUES ($1, 0) ON CONFLICT (partition_id) DO UPDATE SET seq = positions.seq`, []int{1}, rows)
@@ -61,8 +58,8 @@ const setPosition = `INSERT INTO positions (partition_id, seq) VALUES ($1, $2) O
 // PutPositions writes how far partitions are indexed. Like Lock, it has others wait.
 func (d *Database) PutPositions(ctx context.Context, tx *sqldb.Tx, seqs map[int]int64) error {
 	rows := make([][]any, 0, len(seqs))
-	for _, p := range slices.Sorted(maps.Keys(seqs)) {
-		rows = append(rows, []any{p, seqs[p]})
+	for partition, seq := range seqs {
+		rows = append(rows, []any{partition, seq})
 	}
 	_, err := tx.ExecMany(ctx, setPosition, []int{1}, rows)
 	return err
