@@ -51,9 +51,9 @@
 // settled for all that is heard of within some 50 ms at once; what was heard of
 // last is lost when an instance dies, and is said again soon.
 //
-// Access tokens that were used lately are known in memory. An instance goes on
-// with them for 400 ms after it has looked, in the database, whose tokens have
-// ended, and else looks each one up. Whoever ends a session (logout, password,
+// Access tokens that were used lately are known in memory, here and where requests of
+// clients come in (api.Ends). They are taken for 400 ms after a look, in the database, at
+// whose tokens have ended, which whoever uses one after that time has made anew. Whoever ends a session (logout, password,
 // deactivation, another login of the device) is answered no sooner than that: so
 // once it has been told, no instance takes the token. Tokens that were replaced by
 // refreshing may be taken that much longer. All this is left out, with the

@@ -3,6 +3,7 @@ package userapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -15,10 +16,9 @@ import (
 // What instances tell each other. None of it is done where there can be one only.
 
 const (
-	// followEvery is how often an instance looks whose sessions have ended.
-	followEvery = 100 * time.Millisecond
-	// knownFor is how long after such a look it goes on with tokens that it
-	// knows. Who ends a session waits as long before that is acknowledged.
+	// knownFor is how long after a look at whose sessions have ended tokens that are
+	// known in memory are taken. Who ends a session waits as long before that is
+	// acknowledged.
 	knownFor = 400 * time.Millisecond
 	// keepEnds is how long session_ends keeps its rows.
 	keepEnds = 10 * time.Minute
@@ -56,29 +56,13 @@ func (s *Server) ended(ctx context.Context, userID string, err error) error {
 	}
 }
 
-// followSessions forgets the tokens that other instances have ended, until ctx
-// is done. While it cannot, each token is looked up.
-func (s *Server) followSessions(ctx context.Context) {
-	ticker := time.NewTicker(followEvery)
-	defer ticker.Stop()
-	last, failing := int64(-1), false
-	for {
-		began := time.Now()
-		now, users, whole, err := s.db.SessionEnds(ctx, last)
-		switch {
-		case err == nil:
-			s.tokens.follow(users, !whole || now < last, began.Add(knownFor))
-			last, failing = now, false
-		case ctx.Err() == nil && !failing:
-			s.logger.WithError(err).Warn("The sessions that ended cannot be read now; tokens are looked up each time")
-			failing = true
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+// queryEnds looks whose sessions have ended, on whichever instance.
+func (s *Server) queryEnds(ctx context.Context, r *api.EndsRequest) (*api.EndsResponse, error) {
+	last, users, whole, err := s.db.SessionEnds(ctx, r.After)
+	if err != nil {
+		return nil, fmt.Errorf("userapi: session ends: %w", err)
 	}
+	return &api.EndsResponse{At: last, Users: users, All: !whole, KnownFor: knownFor.Milliseconds()}, nil
 }
 
 // hurry has the outbox published now.

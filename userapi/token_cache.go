@@ -41,9 +41,6 @@ type tokenCache struct {
 	users map[string]map[[sha256.Size]byte]struct{}
 	// epoch counts the forgettings: what was read before one is not kept.
 	epoch int64
-	// current is until when what is known counts, by this process's clock; the
-	// zero time when there is no other instance.
-	current time.Time
 }
 
 type cachedToken struct {
@@ -56,18 +53,17 @@ func newTokenCache(most int) *tokenCache {
 	return &tokenCache{max: most, byKey: map[[sha256.Size]byte]*cachedToken{}, users: map[string]map[[sha256.Size]byte]struct{}{}}
 }
 
-func (c *tokenCache) get(key [sha256.Size]byte, now time.Time) (t *cachedToken, epoch int64, current time.Time) {
+func (c *tokenCache) get(key [sha256.Size]byte, now time.Time) (t *cachedToken, epoch int64) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if t = c.byKey[key]; t != nil && (now.After(t.until) || !c.current.IsZero() && time.Now().After(c.current)) {
+	if t = c.byKey[key]; t != nil && now.After(t.until) {
 		t = nil
 	}
-	return t, c.epoch, c.current
+	return t, c.epoch
 }
 
-// follow forgets the tokens of users, or all of them, and makes what is left
-// count until then.
-func (c *tokenCache) follow(users []string, all bool, until time.Time) {
+// follow forgets the tokens of users, or those of everybody.
+func (c *tokenCache) follow(_ int64, users []string, all bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if all {
@@ -78,7 +74,6 @@ func (c *tokenCache) follow(users []string, all bool, until time.Time) {
 	for _, user := range users {
 		c.forgetLocked(user)
 	}
-	c.current = until
 }
 
 // put keeps a token, unless anything was forgotten since epoch.
@@ -129,9 +124,10 @@ func (c *tokenCache) forgetLocked(userID string) {
 func (s *Server) verifyToken(ctx context.Context, r *api.VerifyTokenRequest) (*api.VerifyTokenResponse, error) {
 	key := sha256.Sum256([]byte(r.Token))
 	now := s.now()
-	t, epoch, current := s.tokens.get(key, now) // current before the token is looked up
+	at, current, sure := s.current(ctx) // before the token is looked up
+	t, epoch := s.tokens.get(key, now)
 	var profile *httpapi.Profile
-	if t == nil {
+	if t == nil || !sure {
 		var err error
 		if t, profile, err = s.loadToken(ctx, base64.RawStdEncoding.EncodeToString(key[:]), now); err != nil {
 			return nil, err
@@ -144,17 +140,31 @@ func (s *Server) verifyToken(ctx context.Context, r *api.VerifyTokenRequest) (*a
 		return nil, e
 	}
 	res := *t.res
-	res.Device.Profile, res.KnownFor = profile, t.knownFor(now, current)
+	res.Device.Profile = profile
+	if s.ends != nil && sure {
+		res.At, res.Lasts = at, t.lasts(now)
+		res.KnownFor = max(min(time.Until(current).Milliseconds(), res.Lasts), 0)
+	}
 	return &res, nil
 }
 
-// knownFor is for how many milliseconds what is known of a token counts, wherever
-// it is known: no longer than in this cache.
-func (t *cachedToken) knownFor(now, current time.Time) int64 {
-	if current.IsZero() {
-		return 0
+// current tells up to which place and until when this instance knows whose sessions
+// have ended; it is not sure while it cannot know. Alone it always is.
+func (s *Server) current(ctx context.Context) (at int64, until time.Time, sure bool) {
+	if s.ends == nil {
+		return 0, time.Time{}, true
 	}
-	left := min(time.Until(current), t.until.Sub(now)).Milliseconds()
+	at, until, err := s.ends.Current(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.logger.WithError(err).Debug("The sessions that ended cannot be read now; the token is looked up")
+	}
+	return at, until, err == nil
+}
+
+// lasts is for how many milliseconds a token counts, wherever it is known, while
+// nobody ends it: no longer than in this cache.
+func (t *cachedToken) lasts(now time.Time) int64 {
+	left := t.until.Sub(now).Milliseconds()
 	if t.expiresTS != 0 {
 		left = min(left, t.expiresTS-now.UnixMilli())
 	}

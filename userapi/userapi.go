@@ -58,6 +58,7 @@ type Server struct {
 	output     eventlog.TopicInfo
 	activity   eventlog.TopicInfo
 	tokens     *tokenCache
+	ends       *api.Ends // nil where there is no other instance
 	hashing    chan struct{}
 	failures   *failures
 	typing     *typing
@@ -125,7 +126,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	s.pollEvery = publishRetry
 	if !s.sole {
 		s.pollEvery = pollEvery
-		s.tokens.current = time.Now() // until followSessions says more
+		s.ends = api.NewEnds(s.queryEnds, s.tokens.follow)
 	}
 	s.leases, err = lease.New(ctx, lease.Options{DB: deps.DB, Group: leaseGroup, Partitions: deps.Partitions, TTL: deps.LeaseTTL, Sole: s.sole, Logger: s.logger, Metrics: deps.Metrics})
 	if err != nil {
@@ -140,6 +141,7 @@ const leaseGroup = "userapi/" + api.TopicUserOutput
 // Register serves the component's methods.
 func (s *Server) Register(srv *rpc.Server) {
 	api.VerifyToken.Serve(srv, s.verifyToken)
+	api.QueryEnds.Serve(srv, s.queryEnds)
 	api.Register.Serve(srv, s.register)
 	api.Available.Serve(srv, s.available)
 	api.Login.Serve(srv, s.login)
@@ -184,7 +186,6 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.expire(inner) })
 	group.Go(func() error { s.indexUsers(inner); return nil })
 	if !s.sole {
-		group.Go(func() error { s.followSessions(inner); return nil })
 		group.Go(func() error { s.hint(inner); return nil })
 		group.Go(func() error { s.followOutput(inner); return nil })
 		for p := range api.EphemeralPartitions {

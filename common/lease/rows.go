@@ -90,20 +90,27 @@ func (m *Manager) join(ctx context.Context, tx *sqldb.Tx) (int, error) {
 		return m.o.Partitions, nil
 	}
 	now := m.o.DB.Now()
-	if _, err := tx.Exec(ctx, `INSERT INTO lease_members (group_name, owner, expiry) VALUES ($1, $2, `+now+` + $3)
-		ON CONFLICT (group_name, owner) DO UPDATE SET expiry = excluded.expiry`, m.o.Group, m.o.Owner, m.o.TTL.Milliseconds()); err != nil {
+	// What the other rows say is asked within the statement: a beat of each group is
+	// what an idle instance costs.
+	others := func(what string) string {
+		return "(SELECT count(*) FROM lease_members AS o WHERE o.group_name = $4 AND o.owner <> $5 AND " + what + ")"
+	}
+	var alive, before, gone int
+	err := tx.QueryRow(ctx, `INSERT INTO lease_members (group_name, owner, expiry) VALUES ($1, $2, `+now+` + $3)
+		ON CONFLICT (group_name, owner) DO UPDATE SET expiry = excluded.expiry
+		RETURNING `+others("o.expiry >= "+now)+", "+others("o.expiry >= "+now+" AND o.owner < $5")+", "+others("o.expiry < "+now),
+		m.o.Group, m.o.Owner, m.o.TTL.Milliseconds(), m.o.Group, m.o.Owner).Scan(&alive, &before, &gone)
+	if err != nil {
 		return 0, err
 	}
-	if _, err := tx.Exec(ctx, "DELETE FROM lease_members WHERE group_name = $1 AND expiry < "+now, m.o.Group); err != nil {
-		return 0, err
+	if gone > 0 {
+		if _, err := tx.Exec(ctx, "DELETE FROM lease_members WHERE group_name = $1 AND expiry < "+now, m.o.Group); err != nil {
+			return 0, err
+		}
 	}
-	var members, rank int
-	if err := tx.QueryRow(ctx, `SELECT count(*), coalesce(sum(CASE WHEN owner < $1 THEN 1 ELSE 0 END), 0)
-		FROM lease_members WHERE group_name = $2`, m.o.Owner, m.o.Group).Scan(&members, &rank); err != nil {
-		return 0, err
-	}
+	members := alive + 1
 	share := m.o.Partitions / members
-	if rank < m.o.Partitions%members {
+	if before < m.o.Partitions%members {
 		share++
 	}
 	return share, nil

@@ -50,6 +50,9 @@ type VerifyTokenResponse struct {
 	// ends the session within that time is answered after it. Zero where that is
 	// not known.
 	KnownFor int64 `json:",omitempty"`
+	// Lasts is for how many milliseconds it counts for who follows QueryEnds: it is as of
+	// the answer At, or later.
+	At, Lasts int64 `json:",omitempty"`
 }
 
 // ProfileRequest names a local user.
