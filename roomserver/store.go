@@ -93,15 +93,18 @@ func (s *Server) write(ctx context.Context, b *batch, positions storage.Position
 				return err
 			}
 		}
-		if err := s.store.Put(ctx, tx, rows); err != nil {
-			return err
+		seldom, others := rows.Statements()
+		for _, m := range seldom {
+			if _, err := tx.ExecMany(ctx, m.Text, m.Key, m.Rows); err != nil {
+				return err
+			}
 		}
 		for _, w := range b.works {
 			if err := errors.Join(w.writeOthers(ctx, tx), w.writeAside(ctx, tx)); err != nil {
 				return err
 			}
 		}
-		return records.Commit(ctx, tx)
+		return records.Commit(ctx, tx, others...)
 	})
 	if err != nil {
 		return fmt.Errorf("roomserver: store: %w", err)

@@ -36,13 +36,14 @@ type span struct {
 
 // Commit stores within the transaction of their effects that the batch's
 // records were consumed. The handler calls it, or Skip. An error (ErrFenced among
-// them) must make the transaction fail.
-func (b *Batch) Commit(ctx context.Context, tx *sqldb.Tx) error {
+// them) must make the transaction fail. Effects that are rows of tables of their own
+// may be given to be stored beside it: see sqldb.Tx.ExecAll.
+func (b *Batch) Commit(ctx context.Context, tx *sqldb.Tx, beside ...sqldb.Many) error {
 	all := make([]lease.Consumed, len(b.spans))
 	for i, s := range b.spans {
 		all[i] = lease.Consumed{Lease: s.from, Next: s.next}
 	}
-	if err := b.c.leases.CommitAll(ctx, tx, b.c.o.Topic.ID, all); err != nil {
+	if err := b.c.leases.CommitAll(ctx, tx, b.c.o.Topic.ID, all, beside...); err != nil {
 		return err
 	}
 	b.committed, b.skipped = true, false

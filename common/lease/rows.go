@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -209,14 +210,15 @@ type Consumed struct {
 	Next  int64
 }
 
-// CommitAll is Commit for several partitions: all of them, or it fails.
-func (m *Manager) CommitAll(ctx context.Context, tx *sqldb.Tx, topicID string, all []Consumed) error {
+// CommitAll is Commit for several partitions: all of them, or it fails. What is
+// stored beside that goes to the database with it.
+func (m *Manager) CommitAll(ctx context.Context, tx *sqldb.Tx, topicID string, all []Consumed, beside ...sqldb.Many) error {
 	rows := make([][]any, len(all))
 	for i, c := range all {
 		rows[i] = []any{c.Next, topicID, m.o.Group, c.Lease.Partition, m.o.Owner, c.Lease.Epoch, c.Lease.NextOffset}
 	}
-	n, err := tx.ExecMany(ctx, `UPDATE lease_partitions SET next_offset = $1, topic_id = $2
-		WHERE group_name = $3 AND number = $4 AND owner = $5 AND epoch = $6 AND next_offset = $7`, []int{4}, rows)
+	n, err := tx.ExecAll(ctx, append(slices.Clip(beside), sqldb.Many{Text: `UPDATE lease_partitions SET next_offset = $1, topic_id = $2
+		WHERE group_name = $3 AND number = $4 AND owner = $5 AND epoch = $6 AND next_offset = $7`, Key: []int{4}, Rows: rows})...)
 	if err != nil {
 		return fmt.Errorf("lease: commit: %w", err)
 	}

@@ -17,6 +17,93 @@ const (
 	manyBytes = 8 << 20
 )
 
+// Many is a statement for many rows; see Tx.ExecMany.
+type Many struct {
+	Text string
+	Key  []int
+	Rows [][]any
+}
+
+// ExecAll runs several statements as ExecMany does, and returns how many rows the last
+// of them affected. Each is to be for a table of its own: on PostgreSQL they are
+// one statement, as far as none has two rows with one key, whose parts do not see
+// what the others do. There it costs one round trip in place of several.
+func (tx *Tx) ExecAll(ctx context.Context, all ...Many) (affected int64, err error) {
+	var together []Many
+	bytes := 0
+	for i, m := range all {
+		last := i == len(all)-1
+		if tx.engine == enginePostgres && len(m.Rows) > 0 && len(m.Rows) <= manyRows {
+			size, ordered := sizeOf(m.Rows), rounds(m.Key, m.Rows)
+			if bytes+size <= manyBytes && len(ordered) == 1 {
+				bytes += size
+				together = append(together, Many{m.Text, m.Key, ordered[0]})
+				if last {
+					return tx.execTogether(ctx, together)
+				}
+				continue
+			}
+		}
+		if last {
+			if _, err = tx.execTogether(ctx, together); err != nil {
+				return 0, err
+			}
+		}
+		if affected, err = tx.ExecMany(ctx, m.Text, m.Key, m.Rows); err != nil {
+			return 0, err
+		}
+	}
+	return affected, nil
+}
+
+// execTogether runs statements as one, each of rows with keys of their own in their
+// order, and returns how many rows the last affected.
+func (tx *Tx) execTogether(ctx context.Context, all []Many) (int64, error) {
+	if len(all) == 0 {
+		return 0, nil
+	}
+	if len(all) == 1 {
+		return tx.ExecMany(ctx, all[0].Text, all[0].Key, all[0].Rows)
+	}
+	var args []any
+	var id strings.Builder
+	texts := make([]string, len(all))
+	first := make([]int, len(all))
+	for i, m := range all {
+		arrays, types, err := columns(m.Rows)
+		if err != nil {
+			return 0, fmt.Errorf("sqldb: %q: %w", m.Text, err)
+		}
+		if texts[i], err = tx.manyText(m.Text, types, m.Key); err != nil {
+			return 0, err
+		}
+		first[i], args = len(args), append(args, arrays...)
+		id.WriteString(texts[i])
+		id.WriteByte(0)
+	}
+	known := manyID{text: id.String(), key: "together"}
+	together := tx.conn.many[known]
+	if together == "" {
+		for i, text := range texts {
+			texts[i] = placeholder.ReplaceAllStringFunc(text, func(p string) string {
+				n, _ := strconv.Atoi(p[1:]) // digits, by the expression
+				return "$" + strconv.Itoa(first[i]+n)
+			})
+		}
+		var b strings.Builder
+		for i, text := range texts[:len(texts)-1] {
+			fmt.Fprintf(&b, "%s part%d AS (%s)", map[bool]string{true: "WITH", false: ","}[i == 0], i, text)
+		}
+		together = b.String() + " " + texts[len(texts)-1]
+		tx.conn.many[known] = together
+	}
+	res, err := tx.Exec(ctx, together, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
 // ExecMany runs a statement for each row of arguments, and returns how many rows
 // of the table were affected. The text is that of a single row, in one of the
 // forms
@@ -136,7 +223,18 @@ func compare(a, b any) int {
 // fitting is how many of the rows one statement carries.
 func fitting(rows [][]any) int {
 	bytes := 0
-	for n, row := range rows {
+	for n := range rows {
+		bytes += sizeOf(rows[n : n+1])
+		if n == manyRows || n > 0 && bytes > manyBytes {
+			return n
+		}
+	}
+	return len(rows)
+}
+
+// sizeOf is about how many bytes rows take.
+func sizeOf(rows [][]any) (bytes int) {
+	for _, row := range rows {
 		for _, v := range row {
 			switch v := v.(type) {
 			case string:
@@ -145,11 +243,8 @@ func fitting(rows [][]any) int {
 				bytes += 2 * len(v)
 			}
 		}
-		if n == manyRows || n > 0 && bytes > manyBytes {
-			return n
-		}
 	}
-	return len(rows)
+	return bytes
 }
 
 // columns makes PostgreSQL's text of an array for each placeholder, and says

@@ -87,6 +87,59 @@ func TestMany(t *testing.T) {
 	})
 }
 
+// TestAll: statements for tables of their own are one, but those with rows of the same
+// key, and it is told how many rows the last affected.
+func TestAll(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T) {
+		db := sqldbtest.Open(t, filepath.Join(t.TempDir(), "t.db"))
+		if err := db.Migrate(t.Context(), "all", fstest.MapFS{"migrations/00001_t.sql": {Data: []byte(`-- +goose Up
+CREATE TABLE a (k BIGINT PRIMARY KEY, v TEXT NOT NULL);
+CREATE TABLE b (k BIGINT PRIMARY KEY, v TEXT NOT NULL);
+CREATE TABLE c (k BIGINT PRIMARY KEY, v TEXT NOT NULL);
+`)}}); err != nil {
+			t.Fatal(err)
+		}
+		put := func(table string, rows ...[]any) sqldb.Many {
+			return sqldb.Many{Text: `INSERT INTO ` + table + ` (k, v) VALUES ($1, $2) ON CONFLICT (k) DO UPDATE SET v = ` + table + `.v || excluded.v`, Key: []int{1}, Rows: rows}
+		}
+		change := sqldb.Many{Text: `UPDATE c SET v = $1 WHERE k = $2`, Key: []int{2}, Rows: [][]any{{"x", 1}, {"y", 2}, {"z", 9}}}
+		for _, test := range []struct {
+			name             string
+			all              []sqldb.Many
+			rows, statements int64
+			stored           string
+		}{
+			{"nothing", nil, 0, 0, ""},
+			{"one", []sqldb.Many{put("a", []any{1, "1"})}, 1, 1, "a1=1"},
+			{"three", []sqldb.Many{put("a", []any{2, "2"}, []any{1, "3"}), put("b", []any{1, "b"}), put("c", []any{2, "c"}, []any{1, "d"})}, 2, 1, "a1=13 a2=2 b1=b c1=d c2=c"},
+			{"empty ones", []sqldb.Many{put("a"), put("b", []any{1, "c"}), put("c"), change}, 2, 1, "a1=13 a2=2 b1=bc c1=x c2=y"},
+			{"a key twice", []sqldb.Many{put("a", []any{1, "4"}, []any{1, "5"}), put("b", []any{2, "d"}), change}, 2, 3, "a1=1345 a2=2 b1=bc b2=d c1=x c2=y"},
+			{"a key twice, last", []sqldb.Many{put("a", []any{3, "6"}), put("b", []any{3, "e"}), put("c", []any{1, "!"}, []any{1, "?"}, []any{2, "."})}, 3, 3, "a1=1345 a2=2 a3=6 b1=bc b2=d b3=e c1=x!? c2=y."},
+			{"none last", []sqldb.Many{put("a", []any{3, "7"}), put("b", []any{3, "f"}), put("c")}, 0, 1, "a1=1345 a2=2 a3=67 b1=bc b2=d b3=ef c1=x!? c2=y."},
+		} {
+			var n, ran int64
+			var stored []string
+			if err := db.Write(t.Context(), func(tx *sqldb.Tx) (err error) {
+				before := db.Statements()
+				n, err = tx.ExecAll(t.Context(), test.all...)
+				ran = db.Statements() - before
+				if err == nil {
+					stored, err = tx.Texts(t.Context(), `SELECT t || k || '=' || v FROM (SELECT 'a' AS t, k, v FROM a UNION ALL SELECT 'b', k, v FROM b UNION ALL SELECT 'c', k, v FROM c) u ORDER BY t, k`)
+				}
+				return err
+			}); err != nil {
+				t.Fatalf("%s: %v", test.name, err)
+			}
+			if got := strings.Join(stored, " "); n != test.rows || got != test.stored {
+				t.Errorf("%s: %d rows, not %d; stored %s, not %s", test.name, n, test.rows, got, test.stored)
+			}
+			if sqldbtest.EngineOf(t) == sqldbtest.PostgreSQL && ran != test.statements {
+				t.Errorf("%s: %d statements, not %d", test.name, ran, test.statements)
+			}
+		}
+	})
+}
+
 // TestManyInOrder: transactions that write the same rows never wait for each other, in
 // whatever order they name them and whatever way the planner finds them: one that had
 // would run again.

@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"context"
 	"slices"
 
 	"github.com/go-json-experiment/json"
@@ -15,50 +14,39 @@ type Batch struct {
 	rooms, forks, forkEntries, events, placed, outputs, changes, requests, positions, redacted, early [][]any
 }
 
-// many are statements for many rows, in the order in which they run.
-var many = [...]struct {
-	rows func(*Batch) [][]any
-	text string
-	key  []int // see sqldb.Tx.ExecMany
-}{
-	{func(b *Batch) [][]any { return b.rooms }, `INSERT INTO rooms
+// Statements are those that store the batch. Those of seldom depend on each other and
+// run first, in their order; the others are for tables of their own.
+func (b *Batch) Statements() (seldom, others []sqldb.Many) {
+	events := sqldb.Many{Text: `INSERT INTO events
+		(event_nid, room_nid, event_id, seq, sub, ts, flags, state_seq, fork_nid, redacted_by, output, json)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, Rows: b.events}
+	others = []sqldb.Many{
+		{Text: `INSERT INTO rooms
 		(room_nid, room_id, version, partition_id, depth, latest_seq, state_seq, joined, invited, local_joined, gaps, extremities, parked)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 		ON CONFLICT (room_nid) DO UPDATE SET depth = excluded.depth, latest_seq = excluded.latest_seq, state_seq = excluded.state_seq,
 			joined = excluded.joined, invited = excluded.invited, local_joined = excluded.local_joined, gaps = excluded.gaps,
-			extremities = excluded.extremities, parked = excluded.parked`, []int{1}},
-	{func(b *Batch) [][]any { return b.forks },
-		`INSERT INTO forks (fork_nid, room_nid, base_seq, parent_nid, depth) VALUES ($1, $2, $3, $4, $5)`, nil},
-	{func(b *Batch) [][]any { return b.forkEntries },
-		`INSERT INTO fork_entries (fork_nid, type, state_key, event_nid) VALUES ($1, $2, $3, $4)`, nil},
-	{func(b *Batch) [][]any { return b.events }, `INSERT INTO events
-		(event_nid, room_nid, event_id, seq, sub, ts, flags, state_seq, fork_nid, redacted_by, output, json)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, nil},
-	{func(b *Batch) [][]any { return b.placed },
-		`UPDATE events SET seq = $1, sub = $2, flags = $3, state_seq = $4, fork_nid = $5, output = $6 WHERE event_nid = $7`, []int{7}},
-	{func(b *Batch) [][]any { return b.outputs },
-		`INSERT INTO outputs (output_nid, room_nid, event_nid, output) VALUES ($1, $2, $3, $4)`, nil},
-	{func(b *Batch) [][]any { return b.changes }, `INSERT INTO state_changes (room_nid, type, state_key, from_seq, event_nid) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (room_nid, type, state_key, from_seq) DO UPDATE SET event_nid = excluded.event_nid`, []int{1, 2, 3, 4}},
-	{func(b *Batch) [][]any { return b.requests }, `INSERT INTO requests (request_id, ts, verdict) VALUES ($1, $2, $3)
-		ON CONFLICT (request_id) DO UPDATE SET ts = excluded.ts, verdict = excluded.verdict`, []int{1}},
-	{func(b *Batch) [][]any { return b.positions }, `INSERT INTO positions (partition_id, seq, others) VALUES ($1, $2, $3)
-		ON CONFLICT (partition_id) DO UPDATE SET seq = excluded.seq, others = excluded.others`, []int{1}},
-	{func(b *Batch) [][]any { return b.redacted }, `UPDATE events SET json = $1, redacted_by = $2 WHERE event_id = $3`, []int{3}},
-	{func(b *Batch) [][]any { return b.early },
-		`INSERT INTO early_redactions (target_id, redaction_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, []int{1, 2}},
-}
-
-// Put stores the batch.
-func (s *Store) Put(ctx context.Context, tx *sqldb.Tx, b *Batch) error {
-	for _, m := range many {
-		if rows := m.rows(b); len(rows) > 0 {
-			if _, err := tx.ExecMany(ctx, m.text, m.key, rows); err != nil {
-				return err
-			}
+			extremities = excluded.extremities, parked = excluded.parked`, Key: []int{1}, Rows: b.rooms},
+		{Text: `INSERT INTO state_changes (room_nid, type, state_key, from_seq, event_nid) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (room_nid, type, state_key, from_seq) DO UPDATE SET event_nid = excluded.event_nid`, Key: []int{1, 2, 3, 4}, Rows: b.changes},
+		{Text: `INSERT INTO requests (request_id, ts, verdict) VALUES ($1, $2, $3)
+		ON CONFLICT (request_id) DO UPDATE SET ts = excluded.ts, verdict = excluded.verdict`, Key: []int{1}, Rows: b.requests},
+		{Text: `INSERT INTO positions (partition_id, seq, others) VALUES ($1, $2, $3)
+		ON CONFLICT (partition_id) DO UPDATE SET seq = excluded.seq, others = excluded.others`, Key: []int{1}, Rows: b.positions},
+	}
+	if len(b.placed)+len(b.redacted) == 0 {
+		others = append(others, events)
+	} else {
+		seldom = []sqldb.Many{events,
+			{Text: `UPDATE events SET seq = $1, sub = $2, flags = $3, state_seq = $4, fork_nid = $5, output = $6 WHERE event_nid = $7`, Key: []int{7}, Rows: b.placed},
+			{Text: `UPDATE events SET json = $1, redacted_by = $2 WHERE event_id = $3`, Key: []int{3}, Rows: b.redacted},
 		}
 	}
-	return nil
+	return append(seldom,
+		sqldb.Many{Text: `INSERT INTO outputs (output_nid, room_nid, event_nid, output) VALUES ($1, $2, $3, $4)`, Rows: b.outputs},
+		sqldb.Many{Text: `INSERT INTO forks (fork_nid, room_nid, base_seq, parent_nid, depth) VALUES ($1, $2, $3, $4, $5)`, Rows: b.forks},
+		sqldb.Many{Text: `INSERT INTO fork_entries (fork_nid, type, state_key, event_nid) VALUES ($1, $2, $3, $4)`, Rows: b.forkEntries},
+		sqldb.Many{Text: `INSERT INTO early_redactions (target_id, redaction_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, Key: []int{1, 2}, Rows: b.early}), others
 }
 
 // Room adds a room.

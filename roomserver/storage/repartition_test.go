@@ -37,7 +37,8 @@ func TestRepartition(t *testing.T) {
 				return err
 			}
 			b.Position(p, seqs)
-			if err := s.Put(ctx, tx, &b); err != nil {
+			_, rows := b.Statements()
+			if _, err := tx.ExecAll(ctx, rows...); err != nil {
 				return err
 			}
 			if err := s.PutAside(ctx, tx, &Aside{RoomID: id, N: 1, Partition: p, Record: []byte("{}")}); err != nil {
