@@ -93,7 +93,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	exclusive, ok := deps.Log.(eventlog.Exclusive)
 	s.sole = ok && exclusive.Exclusive()
 	s.consumer, err = consumer.New(ctx, consumer.Options{
-		Name: "directory", Topic: topic, Derived: true, Gather: 10 * time.Millisecond,
+		Name: "directory", Topic: topic, Derived: true, Gather: gather, GatherMost: gatherMost,
 		Log: deps.Log, DB: deps.DB, Logger: logger, Metrics: deps.Metrics, Rebuild: s.rebuild,
 	})
 	if err != nil {
@@ -101,6 +101,13 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	}
 	return s, nil
 }
+
+// gather and gatherMost are how long records wait for more, where several come and
+// nobody here waits for them.
+const (
+	gather     = 20 * time.Millisecond
+	gatherMost = 80 * time.Millisecond
+)
 
 // Register serves the component's methods.
 func (s *Server) Register(srv *rpc.Server) {

@@ -48,6 +48,10 @@ func (s *Server) tellSkipped(ctx context.Context) {
 // wait returns once the view has applied what is wanted; 503 if that takes
 // longer than configured.
 func (s *Server) wait(ctx context.Context, want []int64) error {
+	if s.progress.Reached(want) {
+		return nil
+	}
+	s.consumer.Hurry()
 	waiting, cancel := context.WithTimeout(ctx, s.config.WaitTimeout)
 	defer cancel()
 	err := s.progress.Await(waiting, want)

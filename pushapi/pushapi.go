@@ -100,7 +100,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	options := consumer.Options{Derived: true, Log: deps.Log, DB: deps.DB, LeaseTTL: deps.LeaseTTL, Logger: s.logger, Metrics: deps.Metrics,
 		Rebuild: func(context.Context, int) error { return nil }} // nobody is told of what is long ago
 	judged := options
-	judged.Name, judged.Topic, judged.Gather, judged.OnAcquire, judged.OnRelease = "push", output, gather, s.enter, s.rooms.leave
+	judged.Name, judged.Topic, judged.Gather, judged.GatherMost, judged.OnAcquire, judged.OnRelease = "push", output, gather, gatherMost, s.enter, s.rooms.leave
 	if s.judged, err = consumer.New(ctx, judged); err != nil {
 		return nil, fmt.Errorf("pushapi: %w", err)
 	}
@@ -111,9 +111,11 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 	return s, nil
 }
 
-// gather is how long a batch may wait for more records, where the one before had
-// several.
-const gather = 5 * time.Millisecond
+// gather and gatherMost are how long records wait for more, where several come.
+const (
+	gather     = 25 * time.Millisecond
+	gatherMost = 100 * time.Millisecond
+)
 
 // Run judges and tells until ctx is done.
 func (s *Server) Run(ctx context.Context) error {

@@ -64,9 +64,11 @@ func (s *Server) index(ctx context.Context, batch *consumer.Batch) error {
 }
 
 // gather is the pause before a batch that comes right after another: what comes
-// meanwhile is one batch more, not many.
+// meanwhile is one batch more, not many. An instance that has a part of the partitions
+// pauses for as much longer: all together make no more batches than one would.
 func (s *Server) gather(ctx context.Context) {
-	wait := s.linger - s.now().Sub(s.committed)
+	linger := min(s.linger*time.Duration(s.partitions)/time.Duration(max(len(s.owned()), 1)), lingerMost)
+	wait := linger - s.now().Sub(s.committed)
 	if wait <= 0 || s.waiting.Load() > 0 {
 		return
 	}

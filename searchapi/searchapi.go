@@ -69,9 +69,11 @@ type Server struct {
 
 const (
 	// lingerAlone and lingerShared are how long batches wait for each other: where
-	// who searches can be heard, and where that may be another process's user.
+	// who searches can be heard, and where that may be another process's user, of whom
+	// lingerMost is the bound.
 	lingerAlone  = 200 * time.Millisecond
 	lingerShared = 50 * time.Millisecond
+	lingerMost   = 200 * time.Millisecond
 )
 
 // New makes a Server: it brings the schema up to date and ensures room.output. It

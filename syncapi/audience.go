@@ -32,6 +32,12 @@ func (a *audience) leave() {
 	a.waiting--
 }
 
+func (a *audience) empty() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.waiting == 0
+}
+
 // rest waits until somebody does, for d at most, or until ctx is done.
 func (a *audience) rest(ctx context.Context, d time.Duration) {
 	a.mu.Lock()

@@ -73,6 +73,7 @@ type consumer struct {
 	view    *view
 	sources []*source
 	in      chan []batch
+	lull    lull
 	// unflushed counts records applied since the offsets were stored.
 	unflushed int
 	// leases say whose rows this instance writes; nil where there is no other

@@ -60,7 +60,14 @@ func (r *logReader) run(ctx context.Context) {
 // together reads all partitions until that fails.
 func (r *logReader) together(ctx context.Context) error {
 	for ctx.Err() == nil {
-		read, err := r.c.log.ReadMany(ctx, r.topic, r.next, readBytes)
+		round, err := r.c.lull.round(ctx)
+		if err != nil {
+			return err
+		}
+		read, err := r.c.log.ReadMany(round, r.topic, r.next, readBytes)
+		if err != nil && ctx.Err() == nil && round.Err() != nil {
+			continue // the others rest
+		}
 		if err != nil {
 			return err
 		}
@@ -75,10 +82,61 @@ func (r *logReader) together(ctx context.Context) error {
 		}
 		r.hand(ctx, batches)
 		if r.c.view.shared && count < fewRecords {
-			r.c.view.audience.rest(ctx, leisure)
+			r.c.lull.rest(ctx, &r.c.view.audience, leisure)
 		}
 	}
 	return ctx.Err()
+}
+
+// lull has all readers rest together: a shared log is fetched for as long as any of
+// them waits for it.
+type lull struct {
+	mu   sync.Mutex
+	now  context.Context // in which the readers wait; nil until one does
+	end  context.CancelFunc
+	over chan struct{} // of the rest, while there is one; closed then
+}
+
+// round is what to wait in for the log, once nobody rests: it ends when a rest begins.
+func (l *lull) round(ctx context.Context) (context.Context, error) {
+	for {
+		l.mu.Lock()
+		over := l.over
+		if over == nil {
+			defer l.mu.Unlock()
+			if l.now == nil {
+				l.now, l.end = context.WithCancel(ctx)
+			}
+			return l.now, nil
+		}
+		l.mu.Unlock()
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// rest is one of all readers, unless there is an audience, or one already.
+func (l *lull) rest(ctx context.Context, a *audience, d time.Duration) {
+	l.mu.Lock()
+	if l.over != nil || !a.empty() {
+		l.mu.Unlock()
+		return
+	}
+	over := make(chan struct{})
+	l.over = over
+	if l.end != nil {
+		l.end()
+	}
+	l.now, l.end = nil, nil
+	l.mu.Unlock()
+	a.rest(ctx, d)
+	l.mu.Lock()
+	l.over = nil
+	l.mu.Unlock()
+	close(over)
 }
 
 // hand tells whether the applier took the batches.

@@ -51,10 +51,10 @@ type Options struct {
 	// Gather is a pause before a batch, for more records to come, where those before
 	// had several: a batch costs most of what one record does. An instance that has
 	// a part of the partitions gets as small a part of the records, and pauses for
-	// as much longer (up to maxGather), so that all instances together make no more
-	// batches than one would. Who comes alone never waits. It is for logs that other
-	// processes share.
-	Gather time.Duration
+	// as much longer (up to GatherMost, default 20 ms), so that all instances together
+	// make no more batches than one would. Who comes alone never waits, and Hurry ends a
+	// pause. It is for logs that other processes share.
+	Gather, GatherMost time.Duration
 	// OnAcquire is called before the first batch of a partition that this
 	// instance takes (design rule 4: publish what is missing), and again when it
 	// turned out that a call of the handler that failed had committed after all:
@@ -101,6 +101,7 @@ type Consumer struct {
 	first int
 	// recent is about how many records the last batches had.
 	recent float64
+	hurry  chan struct{} // ends a pause
 	// trimmed is how far the log may drop, by the last safe point.
 	trimmed map[int]int64
 	// reports end before Run does; one at a time.
@@ -119,6 +120,9 @@ func New(ctx context.Context, o Options) (*Consumer, error) {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 4 << 20
 	}
+	if o.GatherMost == 0 {
+		o.GatherMost = maxGather
+	}
 	if o.SafePointEvery == 0 {
 		o.SafePointEvery = 10 * time.Second
 	}
@@ -136,7 +140,7 @@ func New(ctx context.Context, o Options) (*Consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consumer: %s: %w", o.Name, err)
 	}
-	c := &Consumer{o: o, sole: sole, leases: leases, metrics: m, owned: map[int]*partition{}, trimmed: map[int]int64{},
+	c := &Consumer{o: o, sole: sole, leases: leases, metrics: m, owned: map[int]*partition{}, trimmed: map[int]int64{}, hurry: make(chan struct{}, 1),
 		serving: make([]atomic.Int64, o.Topic.Partitions)}
 	for p := range c.serving {
 		c.serving[p].Store(notServing)
@@ -149,6 +153,14 @@ func New(ctx context.Context, o Options) (*Consumer, error) {
 func (c *Consumer) Valid(partition int) bool {
 	epoch, ok := c.leases.Epoch(partition)
 	return ok && c.serving[partition].Load() == epoch
+}
+
+// Hurry says that somebody waits for what the next batch does.
+func (c *Consumer) Hurry() {
+	select {
+	case c.hurry <- struct{}{}:
+	default:
+	}
 }
 
 // Run consumes until ctx is done, then gives the partitions back and returns

@@ -26,7 +26,7 @@ func TestGather(t *testing.T) {
 		{3 * time.Millisecond, 0, 2, false, 0},
 		{0, 16, 2, false, 0},
 	} {
-		consumer := &Consumer{o: Options{Gather: c.gather, Topic: eventlog.TopicInfo{Partitions: 16}}, recent: c.recent, sole: c.sole, owned: map[int]*partition{}}
+		consumer := &Consumer{o: Options{Gather: c.gather, GatherMost: maxGather, Topic: eventlog.TopicInfo{Partitions: 16}}, recent: c.recent, sole: c.sole, owned: map[int]*partition{}}
 		for p := range c.owned {
 			consumer.owned[p] = &partition{}
 		}

@@ -54,7 +54,7 @@ func (c *Consumer) loop(ctx context.Context, handle Handler) error {
 const (
 	// several is how many records recent batches must have had for a pause.
 	several = 1.25
-	// maxGather bounds the pause.
+	// maxGather bounds the pause, where nothing else is said.
 	maxGather = 20 * time.Millisecond
 )
 
@@ -68,6 +68,7 @@ func (c *Consumer) gather(ctx context.Context) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-c.hurry:
 	case <-ctx.Done():
 	}
 }
@@ -76,7 +77,7 @@ func (c *Consumer) pause() time.Duration {
 	if c.o.Gather == 0 || c.sole || c.recent < several || len(c.owned) == 0 {
 		return 0
 	}
-	return min(c.o.Gather*time.Duration(c.o.Topic.Partitions)/time.Duration(len(c.owned)), maxGather)
+	return min(c.o.Gather*time.Duration(c.o.Topic.Partitions)/time.Duration(len(c.owned)), c.o.GatherMost)
 }
 
 // reconcile makes owned what the leases say, gives surplus back and prepares

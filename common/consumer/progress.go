@@ -60,6 +60,12 @@ func (p *Progress) Seqs() []int64 {
 	return slices.Clone(p.seqs)
 }
 
+// Reached tells whether the view is at least as far as wanted.
+func (p *Progress) Reached(want []int64) bool {
+	ok, _ := p.reached(want)
+	return ok
+}
+
 // Await returns once the view is at least as far as wanted, or with ctx's error.
 func (p *Progress) Await(ctx context.Context, want []int64) error {
 	ok, changed := p.reached(want)
