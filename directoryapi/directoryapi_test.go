@@ -353,7 +353,7 @@ func testWaitEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{config: config.Directory{WaitTimeout: time.Millisecond}, progress: progress}
+	s := &Server{config: config.Directory{WaitTimeout: time.Millisecond}, progress: progress, consumer: new(consumer.Consumer)}
 	if err := s.wait(t.Context(), []int64{1}); !matrixerror.Is(err, "M_UNKNOWN") || matrixerror.From(err).Status != 503 {
 		t.Errorf("timeout: %v", err)
 	}
