@@ -22,26 +22,25 @@ func (m *Manager) makeRows(ctx context.Context) error {
 	})
 }
 
-// beat renews what this instance has and takes what its share lacks, in one
-// transaction. Validity counts from before it began.
+// beat renews what this instance has and takes what its share lacks. Each statement
+// is right by itself, so there is no transaction around them. Validity counts from
+// before the first.
 func (m *Manager) beat(ctx context.Context) error {
 	before, known := time.Now(), m.known()
 	var mine []Lease
-	share, taken := 0, taking{}
-	err := m.o.DB.Write(ctx, func(tx *sqldb.Tx) error {
-		var err error
-		if share, err = m.join(ctx, tx); err != nil {
-			return err
-		}
-		if mine, err = m.renew(ctx, tx); err != nil {
-			return err
-		}
-		taken, err = m.take(ctx, tx, share-len(mine))
-		mine = append(mine, taken.leases...)
-		return err
-	})
+	var taken taking
+	share, err := m.join(ctx)
 	if err != nil {
 		return err
+	}
+	if err = m.o.DB.WriteOne(ctx, func(tx *sqldb.Tx) error { mine, err = m.renew(ctx, tx); return err }); err != nil {
+		return err
+	}
+	if lacks := share - len(mine); lacks > 0 {
+		if err = m.o.DB.Write(ctx, func(tx *sqldb.Tx) error { taken, err = m.take(ctx, tx, lacks); return err }); err != nil {
+			return err
+		}
+		mine = append(mine, taken.leases...)
 	}
 	m.metrics.taken.Add(float64(len(taken.leases)))
 	m.metrics.takeovers.Add(float64(taken.over))
@@ -86,7 +85,7 @@ func (m *Manager) adopt(mine []Lease, share int, until time.Time) {
 
 // join keeps this instance among the members and returns how many partitions
 // are its share: all members come to the same sums.
-func (m *Manager) join(ctx context.Context, tx *sqldb.Tx) (int, error) {
+func (m *Manager) join(ctx context.Context) (int, error) {
 	if m.o.Sole {
 		return m.o.Partitions, nil
 	}
@@ -97,17 +96,20 @@ func (m *Manager) join(ctx context.Context, tx *sqldb.Tx) (int, error) {
 		return "(SELECT count(*) FROM lease_members AS o WHERE o.group_name = $4 AND o.owner <> $5 AND " + what + ")"
 	}
 	var alive, before, gone int
-	err := tx.QueryRow(ctx, `INSERT INTO lease_members (group_name, owner, expiry) VALUES ($1, $2, `+now+` + $3)
-		ON CONFLICT (group_name, owner) DO UPDATE SET expiry = excluded.expiry
-		RETURNING `+others("o.expiry >= "+now)+", "+others("o.expiry >= "+now+" AND o.owner < $5")+", "+others("o.expiry < "+now),
-		m.o.Group, m.o.Owner, m.o.TTL.Milliseconds(), m.o.Group, m.o.Owner).Scan(&alive, &before, &gone)
+	err := m.o.DB.WriteOne(ctx, func(tx *sqldb.Tx) error {
+		return tx.QueryRow(ctx, `INSERT INTO lease_members (group_name, owner, expiry) VALUES ($1, $2, `+now+` + $3)
+			ON CONFLICT (group_name, owner) DO UPDATE SET expiry = excluded.expiry
+			RETURNING `+others("o.expiry >= "+now)+", "+others("o.expiry >= "+now+" AND o.owner < $5")+", "+others("o.expiry < "+now),
+			m.o.Group, m.o.Owner, m.o.TTL.Milliseconds(), m.o.Group, m.o.Owner).Scan(&alive, &before, &gone)
+	})
+	if err == nil && gone > 0 {
+		err = m.o.DB.WriteOne(ctx, func(tx *sqldb.Tx) error {
+			_, err := tx.Exec(ctx, "DELETE FROM lease_members WHERE group_name = $1 AND expiry < "+now, m.o.Group)
+			return err
+		})
+	}
 	if err != nil {
 		return 0, err
-	}
-	if gone > 0 {
-		if _, err := tx.Exec(ctx, "DELETE FROM lease_members WHERE group_name = $1 AND expiry < "+now, m.o.Group); err != nil {
-			return 0, err
-		}
 	}
 	members := alive + 1
 	share := m.o.Partitions / members
@@ -136,9 +138,6 @@ type taking struct {
 // take gets up to n partitions that nobody has, or a sole instance whatever it
 // has not.
 func (m *Manager) take(ctx context.Context, tx *sqldb.Tx, n int) (t taking, err error) {
-	if n <= 0 {
-		return t, nil
-	}
 	now := m.o.DB.Now()
 	free := "(owner = '' OR expiry < " + now + ")"
 	if m.o.Sole {

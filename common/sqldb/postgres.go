@@ -158,8 +158,13 @@ func prepareDatabase(ctx context.Context, db *sql.DB, schema string) error {
 const maxAttempts = 20
 
 func (db *DB) writePostgres(ctx context.Context, f func(*Tx) error) error {
+	return db.settled(ctx, func() error { return db.writers.transaction(ctx, "BEGIN", db.engine, f) })
+}
+
+// settled runs f again for as long as it meets other transactions.
+func (db *DB) settled(ctx context.Context, f func() error) error {
 	for attempt := 1; ; attempt++ {
-		err := db.writers.transaction(ctx, "BEGIN", db.engine, f)
+		err := f()
 		if !IsConflict(err) || attempt == maxAttempts {
 			return explain(err)
 		}

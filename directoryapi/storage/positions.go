@@ -49,7 +49,7 @@ func (d *Database) PutPositions(ctx context.Context, seqs map[int]int64) error {
 	if len(seqs) == 0 {
 		return nil
 	}
-	return d.db.Write(ctx, func(tx *sqldb.Tx) error { return d.PutPositionsTx(ctx, tx, seqs) })
+	return d.db.WriteOne(ctx, func(tx *sqldb.Tx) error { return d.PutPositionsTx(ctx, tx, seqs) })
 }
 
 // PutPositionsTx is PutPositions within a transaction.
