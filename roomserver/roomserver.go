@@ -71,7 +71,7 @@ type Server struct {
 
 // gather is how long a batch waits for more where many write: a few of the
 // milliseconds that a send takes through Kafka.
-const gather = 3 * time.Millisecond
+const gather = 2 * time.Millisecond
 
 // New makes a Server: it brings the schema up to date and ensures the topics.
 // It starts nothing.

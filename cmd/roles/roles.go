@@ -95,7 +95,7 @@ func table() []spec {
 			return syncapi.New(ctx, syncapi.Deps{Config: w.config.SyncAPI, Retention: w.config.Retention, NoThreadSubscriptions: w.config.ClientAPI.ThreadSubscriptions.Disabled, ServerName: w.config.Global.ServerName,
 				Log: w.log, DB: db, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
-		{"client-api", "", true, "", false, 6 * time.Millisecond, func(ctx context.Context, w *world, _ *sqldb.DB) (Role, error) {
+		{"client-api", "", true, "", false, 4 * time.Millisecond, func(ctx context.Context, w *world, _ *sqldb.DB) (Role, error) {
 			return clientapi.New(ctx, clientapi.Deps{Config: w.config.ClientAPI, Global: w.config.Global, Registration: w.config.Registration, Retention: w.config.Retention, ServerName: w.config.Global.ServerName, Keys: w.keys,
 				Log: w.log, Caller: w.caller, Partitions: w.config.EventLog.Partitions, Logger: w.logger, Metrics: w.metrics})
 		}},
