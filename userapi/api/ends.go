@@ -64,7 +64,12 @@ func (e *Ends) Current(ctx context.Context) (at int64, until time.Time, err erro
 	return at, until, err
 }
 
+// askTimeout bounds a question, which goes on for others when who began it has gone.
+const askTimeout = 5 * time.Second
+
 func (e *Ends) ask(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	before, until := e.last()
 	asked := time.Now()
 	if asked.Before(until) {
