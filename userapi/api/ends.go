@@ -48,20 +48,24 @@ func NewEnds(look func(context.Context, *EndsRequest) (*EndsResponse, error), fo
 }
 
 // Current returns up to which answer it is known who has ended sessions, and until
-// when that is all.
+// when that is all: later than when it was called.
 func (e *Ends) Current(ctx context.Context) (at int64, until time.Time, err error) {
-	if at, until = e.last(); time.Now().Before(until) {
-		return at, until, nil
+	for called := time.Now(); ; {
+		if at, until = e.last(); called.Before(until) {
+			return at, until, nil
+		}
+		// Another's question may be too old to say so.
+		done := e.flight.DoChan("", func() (any, error) { return nil, e.ask(context.WithoutCancel(ctx)) })
+		select {
+		case r := <-done:
+			err = r.Err
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		if err != nil {
+			return at, until, err
+		}
 	}
-	done := e.flight.DoChan("", func() (any, error) { return nil, e.ask(context.WithoutCancel(ctx)) })
-	select {
-	case r := <-done:
-		err = r.Err
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	at, until = e.last()
-	return at, until, err
 }
 
 // askTimeout bounds a question, which goes on for others when who began it has gone.
