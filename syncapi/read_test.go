@@ -7,7 +7,9 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -89,4 +91,76 @@ func TestReadTogetherAndApart(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestReadersRestTogether: while nobody waits for the view, no reader waits for the log
+// most of the time, also not one that nothing comes for; when somebody comes, all do.
+func TestReadersRestTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &busy{waited: map[string]time.Duration{}, reads: map[string]int{}}
+		c := &consumer{log: log, view: &view{shared: true}, in: make(chan []batch)}
+		ctx, stop := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for _, topic := range []string{"busy", "quiet", "quiet too"} {
+			all.Go(func() { newLogReader(c, []*source{{topic: topic}}).run(ctx) })
+		}
+		all.Go(func() {
+			for {
+				select {
+				case <-c.in:
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+		second := func() (reads int, waited time.Duration) {
+			log.mu.Lock()
+			clear(log.reads)
+			clear(log.waited)
+			log.mu.Unlock()
+			time.Sleep(time.Second)
+			log.mu.Lock()
+			defer log.mu.Unlock()
+			return log.reads["busy"], max(log.waited["quiet"], log.waited["quiet too"])
+		}
+		if reads, waited := second(); reads < 15 || reads > 21 || waited > 50*time.Millisecond {
+			t.Errorf("nobody is there: %d reads, another topic was waited for for %v", reads, waited)
+		}
+		c.view.audience.enter()
+		time.Sleep(leisure)
+		if reads, _ := second(); reads < 900 {
+			t.Errorf("somebody is there: %d reads", reads)
+		}
+		c.view.audience.leave()
+		time.Sleep(leisure)
+		if reads, waited := second(); reads > 21 || waited > 50*time.Millisecond {
+			t.Errorf("nobody is there any more: %d reads, another topic was waited for for %v", reads, waited)
+		}
+		stop()
+		all.Wait()
+	})
+}
+
+// busy is a log with a record a millisecond in one topic.
+type busy struct {
+	eventlog.Log
+	mu     sync.Mutex
+	reads  map[string]int
+	waited map[string]time.Duration
+}
+
+func (l *busy) ReadMany(ctx context.Context, topic string, from map[int]int64, _ int) (map[int][]eventlog.Record, error) {
+	began := time.Now()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.reads[topic]++
+		l.waited[topic] += time.Since(began)
+	}()
+	if topic != "busy" {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	time.Sleep(time.Millisecond)
+	return map[int][]eventlog.Record{0: {{Offset: from[0]}}}, nil
 }
