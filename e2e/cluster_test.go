@@ -18,7 +18,7 @@ import (
 // Kafka and PostgreSQL, behind a door.
 type cluster struct {
 	*door
-	t        *testing.T
+	t        testing.TB
 	dir      string // of files
 	key      string // the file of the signing key
 	binaries string

@@ -85,7 +85,7 @@ var nextPort atomic.Uint32
 
 // freeAddress is one that nobody listens on now, another one each time, and below
 // the ports of outgoing connections, so that it stays free.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	for {
 		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", host, 12000+nextPort.Add(1)%20000))
