@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/matrix-org/dendrite/common/config"
+	"github.com/matrix-org/dendrite/common/eventlog"
 	"github.com/matrix-org/dendrite/common/httpapi"
 	"github.com/matrix-org/dendrite/common/rpc"
 	"github.com/matrix-org/dendrite/common/sqldb"
@@ -164,7 +165,7 @@ func (p *process) run(ctx context.Context, listening func(Addresses)) error {
 		err = p.ready(serving)
 	}
 	if err == nil {
-		err = p.serve(serving, listening)
+		err = p.serve(serving, working, listening)
 	}
 	left := p.leave()
 	stopWorking()
@@ -174,8 +175,8 @@ func (p *process) run(ctx context.Context, listening func(Addresses)) error {
 	return errors.Join(err, listeners.Wait())
 }
 
-// leaveFor is how long a process that others ask goes on answering, after it has
-// begun to tell them to ask another one.
+// leaveFor is how long a process goes on answering other processes after it has begun
+// to tell them to ask another one, and clients after it was told to stop.
 const leaveFor = time.Second
 
 // leave tells other processes to ask elsewhere; the channel is ready when they
@@ -253,25 +254,41 @@ func (p *process) ready(ctx context.Context) error {
 
 // serve serves requests until ctx is done and those in flight are answered. A
 // process whose roles have no public endpoints only waits.
-func (p *process) serve(ctx context.Context, listening func(Addresses)) error {
+//
+// Where there are other instances it goes on for leaveFor: who was refused by one that
+// was just starting, and asks this one instead, is answered; meanwhile it is not ready.
+func (p *process) serve(ctx, working context.Context, listening func(Addresses)) error {
 	var at Addresses
 	if p.internal != nil {
 		at.Internal = p.internal.listener.Addr()
 	}
-	listeners, ctx := errgroup.WithContext(ctx)
-	if slices.ContainsFunc(p.specs, func(s spec) bool { return s.public }) {
+	open, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	listeners, open := errgroup.WithContext(open)
+	public := slices.ContainsFunc(p.specs, func(s spec) bool { return s.public })
+	if public {
 		var err error
-		if at.Public, err = p.listenPublicly(ctx, listeners); err != nil {
+		if at.Public, err = p.listenPublicly(open, listeners); err != nil {
 			return err
 		}
 	}
-	if ctx.Err() != nil { // a role has ended already
-		return listeners.Wait()
+	if ctx.Err() == nil { // else a role has ended already
+		p.up.Store(true)
+		listening(at)
+		select {
+		case <-ctx.Done():
+		case <-open.Done(): // a listener has failed
+		}
+		p.up.Store(false)
+		if exclusive, ok := p.log.(eventlog.Exclusive); public && !(ok && exclusive.Exclusive()) {
+			select {
+			case <-time.After(leaveFor):
+			case <-working.Done(): // a role has ended
+			case <-open.Done():
+			}
+		}
 	}
-	p.up.Store(true)
-	defer context.AfterFunc(ctx, func() { p.up.Store(false) })()
-	listening(at)
-	<-ctx.Done()
+	end()
 	return listeners.Wait()
 }
 
