@@ -90,8 +90,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		logger: logger,
 		now:    time.Now,
 	}
-	exclusive, ok := deps.Log.(eventlog.Exclusive)
-	s.sole = ok && exclusive.Exclusive()
+	s.sole = eventlog.IsExclusive(deps.Log)
 	s.consumer, err = consumer.New(ctx, consumer.Options{
 		Name: "directory", Topic: topic, Derived: true, Gather: gather, GatherMost: gatherMost,
 		Log: deps.Log, DB: deps.DB, Logger: logger, Metrics: deps.Metrics, Rebuild: s.rebuild,

@@ -79,7 +79,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		config: deps.Config, db: db, caller: deps.Caller, log: deps.Log,
 		wake: make(chan struct{}, 1), logger: deps.Logger.WithField("component", "pushapi"), now: time.Now, pollEvery: pollEvery, minBackoff: minBackoff, duePage: duePage,
 	}
-	if exclusive, ok := deps.Log.(eventlog.Exclusive); ok && exclusive.Exclusive() {
+	if eventlog.IsExclusive(deps.Log) {
 		s.pollEvery = pollAlone
 	}
 	if s.metrics, err = newMetrics(deps.Metrics, s); err != nil {

@@ -64,11 +64,9 @@ func (s *Server) index(ctx context.Context, batch *consumer.Batch) error {
 }
 
 // gather is the pause before a batch that comes right after another: what comes
-// meanwhile is one batch more, not many. An instance that has a part of the partitions
-// pauses for as much longer: all together make no more batches than one would.
+// meanwhile is one batch more, not many.
 func (s *Server) gather(ctx context.Context) {
-	linger := min(s.linger*time.Duration(s.partitions)/time.Duration(max(len(s.owned()), 1)), lingerMost)
-	wait := linger - s.now().Sub(s.committed)
+	wait := s.consumer.Stretch(s.linger, lingerMost) - s.now().Sub(s.committed)
 	if wait <= 0 || s.waiting.Load() > 0 {
 		return
 	}

@@ -101,7 +101,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 		Heads: func(ctx context.Context, settled bool) ([]int64, error) {
 			return roomapi.Heads(ctx, deps.Caller, settled)
 		}}
-	if exclusive, ok := deps.Log.(eventlog.Exclusive); ok && exclusive.Exclusive() {
+	if eventlog.IsExclusive(deps.Log) {
 		s.linger = lingerAlone
 	}
 	if s.metrics, err = newMetrics(deps.Metrics); err != nil {

@@ -94,7 +94,7 @@ func New(ctx context.Context, d Deps) (*Server, error) {
 	v := newView(store, d.Caller, d.Logger, d.ServerName, shape)
 	v.maxUsers, v.maxBytes, v.maxLag = c.CachedUsers, c.CacheBytes, c.MaxLag
 	var leases *lease.Manager
-	if exclusive, ok := d.Log.(eventlog.Exclusive); !ok || !exclusive.Exclusive() {
+	if !eventlog.IsExclusive(d.Log) {
 		v.shared = true
 		if leases, err = newLeases(ctx, d, v); err != nil {
 			return nil, err

@@ -53,9 +53,9 @@
 //
 // Access tokens that were used lately are known in memory, here and where requests of
 // clients come in (api.Ends). They are taken for 400 ms after a look, in the database, at
-// whose tokens have ended, which whoever uses one after that time has made anew. Whoever ends a session (logout, password,
-// deactivation, another login of the device) is answered no sooner than that: so
-// once it has been told, no instance takes the token. Tokens that were replaced by
+// whose tokens have ended, which whoever uses one after that time has made anew. Whoever
+// ends a session (logout, password, deactivation, another login of the device) is answered
+// no sooner than that: so once it has been told, no instance takes the token. Tokens that were replaced by
 // refreshing may be taken that much longer. All this is left out, with the
 // waiting, where the log says that there is no other instance. Limits on wrong
 // passwords are rows and hold for all instances; other rate limits are each

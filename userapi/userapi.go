@@ -121,8 +121,7 @@ func New(ctx context.Context, deps Deps) (*Server, error) {
 			return nil, fmt.Errorf("userapi: %s: %w", spec.Name, err)
 		}
 	}
-	exclusive, ok := deps.Log.(eventlog.Exclusive)
-	s.sole = ok && exclusive.Exclusive()
+	s.sole = eventlog.IsExclusive(deps.Log)
 	s.pollEvery = publishRetry
 	if !s.sole {
 		s.pollEvery = pollEvery

@@ -280,7 +280,7 @@ func (p *process) serve(ctx, working context.Context, listening func(Addresses))
 		case <-open.Done(): // a listener has failed
 		}
 		p.up.Store(false)
-		if exclusive, ok := p.log.(eventlog.Exclusive); public && !(ok && exclusive.Exclusive()) {
+		if public && !eventlog.IsExclusive(p.log) {
 			select {
 			case <-time.After(leaveFor):
 			case <-working.Done(): // a role has ended

@@ -3,7 +3,6 @@ package roles
 import (
 	"context"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -99,5 +98,9 @@ func (a *authenticator) forget(at int64, users []string, all bool) {
 		clear(a.known)
 		return
 	}
-	maps.DeleteFunc(a.known, func(_ string, k knownToken) bool { return slices.Contains(users, k.device.UserID) })
+	gone := make(map[string]bool, len(users))
+	for _, user := range users {
+		gone[user] = true
+	}
+	maps.DeleteFunc(a.known, func(_ string, k knownToken) bool { return gone[k.device.UserID] })
 }

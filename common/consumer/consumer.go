@@ -127,8 +127,7 @@ func New(ctx context.Context, o Options) (*Consumer, error) {
 		o.SafePointEvery = 10 * time.Second
 	}
 	o.Logger = o.Logger.WithFields(logrus.Fields{"consumer": o.Name, "topic": o.Topic.Name})
-	exclusive, ok := o.Log.(eventlog.Exclusive)
-	sole := ok && exclusive.Exclusive()
+	sole := eventlog.IsExclusive(o.Log)
 	leases, err := lease.New(ctx, lease.Options{
 		DB: o.DB, Group: Group(o.Name, o.Topic.Name), Partitions: o.Topic.Partitions, Address: o.Address,
 		TTL: o.LeaseTTL, Sole: sole, Logger: o.Logger, Metrics: o.Metrics,

@@ -77,7 +77,13 @@ func (c *Consumer) pause() time.Duration {
 	if c.o.Gather == 0 || c.sole || c.recent < several || len(c.owned) == 0 {
 		return 0
 	}
-	return min(c.o.Gather*time.Duration(c.o.Topic.Partitions)/time.Duration(len(c.owned)), c.o.GatherMost)
+	return c.Stretch(c.o.Gather, c.o.GatherMost)
+}
+
+// Stretch is a pause of a handler as long as this instance's part of the partitions is
+// small, up to most: all instances together then pause as often as one would.
+func (c *Consumer) Stretch(pause, most time.Duration) time.Duration {
+	return min(pause*time.Duration(c.o.Topic.Partitions)/time.Duration(max(len(c.owned), 1)), most)
 }
 
 // reconcile makes owned what the leases say, gives surplus back and prepares

@@ -9,6 +9,12 @@ import (
 // consumers share their partitions with nobody.
 type Exclusive interface{ Exclusive() bool }
 
+// IsExclusive tells whether only one process can have a log open.
+func IsExclusive(log Log) bool {
+	e, ok := log.(Exclusive)
+	return ok && e.Exclusive()
+}
+
 // OffsetReporter is implemented by logs whose own tools show how far consumers
 // are. It is for people only: consumers go on from what they have stored.
 type OffsetReporter interface {

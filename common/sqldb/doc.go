@@ -1,10 +1,10 @@
 // Package sqldb opens a component's database, SQLite or PostgreSQL, so that one
 // SQL text serves both: placeholders $1, $2, … in ascending order, ON CONFLICT,
 // RETURNING, JSON functions; lists by DB.Any and List, rows by DB.From and
-// Records, many rows of one statement by Tx.ExecMany, several such by Tx.ExecAll. Column types are those of
-// PostgreSQL (BIGINT, TEXT, BYTEA, BOOLEAN), whose names SQLite takes too; numbers
-// of rows are given by the components, never by the engine. Rows are found by terms
-// of texts as fulltext.go says. What only migrations say differently is in dialect.go.
+// Records, many rows of one statement by Tx.ExecMany, several such by Tx.ExecAll. Column
+// types are those of PostgreSQL (BIGINT, TEXT, BYTEA, BOOLEAN), whose names SQLite takes
+// too; numbers of rows are given by the components, never by the engine. Rows are found
+// by terms of texts as fulltext.go says. What only migrations say differently is in dialect.go.
 //
 // What holds on both engines, whatever they would do by themselves:
 //

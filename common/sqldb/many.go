@@ -90,11 +90,11 @@ func (tx *Tx) execTogether(ctx context.Context, all []Many) (int64, error) {
 				return "$" + strconv.Itoa(first[i]+n)
 			})
 		}
-		var b strings.Builder
-		for i, text := range texts[:len(texts)-1] {
-			fmt.Fprintf(&b, "%s part%d AS (%s)", map[bool]string{true: "WITH", false: ","}[i == 0], i, text)
+		last := len(texts) - 1
+		for i, text := range texts[:last] {
+			texts[i] = fmt.Sprintf("part%d AS (%s)", i, text)
 		}
-		together = b.String() + " " + texts[len(texts)-1]
+		together = "WITH " + strings.Join(texts[:last], ", ") + " " + texts[last]
 		tx.conn.many[known] = together
 	}
 	res, err := tx.Exec(ctx, together, args...)

@@ -151,7 +151,7 @@ var errRunning = errors.New("a server runs on it: stop all of them first")
 // stopped fails if some instance has a lease that holds. Who has a log open that
 // is for one process only knows without looking.
 func (i *Installation) stopped(ctx context.Context) error {
-	if e, ok := i.Log.(eventlog.Exclusive); ok && e.Exclusive() {
+	if eventlog.IsExclusive(i.Log) {
 		return nil
 	}
 	places, err := i.places(ctx)
